@@ -1,0 +1,19 @@
+//! The words of the API: what travels as JSON, in both directions. Keys are always present unless a type says
+//! otherwise; within one schema number keys are only ever added.
+
+mod overview;
+mod pairing;
+mod ping;
+mod rows;
+mod timestamp;
+
+pub use overview::{
+    HealthItem, Overview, OverviewClass, PathOverview, PeerOverview, Reachability, RelayOverview, RelayState,
+    SCHEMA, SelfOverview, Severity,
+};
+pub use pairing::{InviteEvent, InviteRequest, JoinReport, JoinRequest};
+pub use ping::{PingReply, PingReport, PingRequest, PingStats};
+pub use rows::{
+    AuthAdd, AuthRow, DownReport, PathRow, PeerRow, ReachabilityGrade, StatusReport, StatusWord, UpReport,
+};
+pub use timestamp::Timestamp;

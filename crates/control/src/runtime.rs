@@ -1,0 +1,46 @@
+//! Everything that can be asked of a running node.
+
+use std::{future::Future, pin::Pin};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    api::{
+        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview, PathRow,
+        PeerRow, PingReport, PingRequest, StatusReport, UpReport,
+    },
+    error::ApiError,
+};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What every request comes back as.
+pub type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
+
+/// Bound of the channel that [`Runtime::invite`] hands out. An invite makes at most one event per attempt and burns
+/// after a few, so a reader that keeps up never fills it; a sender that finds it full may wait.
+pub const INVITE_EVENT_BOUND: usize = 16;
+
+/// A running node, in this process or behind the socket.
+pub trait Runtime: Send + Sync + 'static {
+    fn overview(&self) -> Answer<'_, Overview>;
+    fn status(&self) -> Answer<'_, StatusReport>;
+    /// Connected peers; `all` includes hosts that are not peerup nodes or relays.
+    fn peers(&self, all: bool) -> Answer<'_, Vec<PeerRow>>;
+    fn paths(&self) -> Answer<'_, Vec<PathRow>>;
+    fn ping(&self, request: PingRequest) -> Answer<'_, PingReport>;
+    /// Opens an invite. Dropping the receiver withdraws it; the channel closes after the last event.
+    fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>>;
+    fn join(&self, request: JoinRequest) -> Answer<'_, JoinReport>;
+    fn auth_list(&self) -> Answer<'_, Vec<AuthRow>>;
+    fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()>;
+    /// Removes a key and closes its live connections.
+    fn auth_remove(&self, peer: peerup_types::PeerId) -> Answer<'_, ()>;
+    /// Reads configuration and `authorized_keys` again, as SIGHUP does.
+    fn reload(&self) -> Answer<'_, ()>;
+    /// Brings the interface up; does nothing when it is up already.
+    fn up(&self) -> Answer<'_, UpReport>;
+    /// Takes interface, routes and names away.
+    fn down(&self) -> Answer<'_, DownReport>;
+    fn shutdown(&self) -> Answer<'_, ()>;
+}

@@ -1,0 +1,94 @@
+//! Envelopes: `{"data": …}` or `{"error": …, "hint": …}`, and bodies read within bounds.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures::stream;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::{
+    MAX_REQUEST_BODY,
+    api::InviteEvent,
+    error::{ApiError, ErrorKind},
+    runtime::Answer,
+};
+
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) type Reply<T> = Result<Data<T>, ApiError>;
+
+/// A successful answer.
+#[derive(Serialize)]
+pub(super) struct Data<T> {
+    data: T,
+}
+
+impl<T> Data<T> {
+    pub(super) fn of(data: T) -> Self {
+        Self { data }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Data<T> {
+    fn into_response(self) -> Response {
+        Json(self).into_response()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self)).into_response()
+    }
+}
+
+/// Waits for the runtime, but not for ever.
+pub(super) async fn within<T>(limit: Duration, answer: Answer<'_, T>) -> Reply<T> {
+    bounded(limit, answer).await.map(Data::of)
+}
+
+pub(super) async fn bounded<T>(limit: Duration, answer: Answer<'_, T>) -> Result<T, ApiError> {
+    let late = |_| ApiError::new(ErrorKind::Timeout, format!("no answer within {} s", limit.as_secs()));
+    timeout(limit, answer).await.map_err(late)?
+}
+
+/// A JSON request body of at most 1 MiB; an empty one reads as `{}`, unknown fields are ignored.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let bytes = read_body(request.into_body()).await?;
+        let bytes = if bytes.is_empty() { Bytes::from_static(b"{}") } else { bytes };
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| ApiError::bad_request(format!("the request body is not understood: {error}")))
+    }
+}
+
+async fn read_body(body: Body) -> Result<Bytes, ApiError> {
+    let Ok(read) = timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_REQUEST_BODY)).await else {
+        return Err(ApiError::new(ErrorKind::Timeout, "the request body did not arrive in time"));
+    };
+    read.map_err(|_| ApiError::bad_request("the request body is larger than 1 MiB or broke off"))
+}
+
+/// One JSON object per line, each sent as it happens. The caller hanging up drops the receiver.
+pub(super) fn event_lines(events: mpsc::Receiver<InviteEvent>) -> Response {
+    let lines = stream::unfold(events, |mut events| async move {
+        let event = events.recv().await?;
+        let mut line = serde_json::to_string(&event).expect("events have string keys only");
+        line.push('\n');
+        Some((Ok::<_, Infallible>(line), events))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}

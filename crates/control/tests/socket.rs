@@ -1,0 +1,403 @@
+//! Client and server over a real socket, with a node that answers from memory.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt, net::UnixListener as StdListener},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use peerup_control::{
+    Answer, ApiError, BindError, BindOptions, Client, ClientError, ErrorKind, INVITE_EVENT_BOUND, Runtime,
+    Server,
+    api::{
+        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview, PathRow,
+        PeerRow, PingReply, PingReport, PingRequest, PingStats, Reachability, SCHEMA, SelfOverview,
+        StatusReport, Timestamp, UpReport,
+    },
+};
+use peerup_types::PeerId;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::timeout,
+};
+
+#[tokio::test]
+async fn a_client_reads_what_the_node_says() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    assert_eq!(client.overview().await.unwrap(), daemon.node.overview().await.unwrap());
+    assert_eq!(client.auth_list().await.unwrap(), vec![]);
+    let report = client.ping(PingRequest { peer: "home".into(), count: 2, interval_ms: 1 }).await.unwrap();
+    assert_eq!(report.stats.sent, 2);
+    assert_eq!(report.results[1].error, "timed out");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn errors_keep_kind_message_and_hint_across_the_socket() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let error = client.join(JoinRequest { code: "X".into(), name: None }).await.unwrap_err();
+    assert_eq!(error, bad_code());
+    let error = client.auth_remove(PeerId::random()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn commands_reach_the_node() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    client.auth_add(AuthAdd { peer_id: PeerId::random(), comment: None }).await.unwrap();
+    client.reload().await.unwrap();
+    assert_eq!(client.down().await.unwrap(), DownReport { interface: None, daemon_exits: true });
+    client.shutdown().await.unwrap();
+    assert_eq!(daemon.node.commands.load(Ordering::SeqCst), 4);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_without_the_cookie_is_refused() {
+    let daemon = Daemon::start().await;
+    for header in ["", "Authorization: Bearer \r\n", "Authorization: Bearer 00112233\r\n"] {
+        let request = format!("POST /v1/shutdown HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}\r\n");
+        let answer = daemon.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(answer.contains(r#""error":"#), "{answer}");
+    }
+    assert_eq!(daemon.node.commands.load(Ordering::SeqCst), 0);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn the_cookie_of_an_earlier_start_is_refused() {
+    let daemon = Daemon::start().await;
+    let old = daemon.client().await;
+    let dir = daemon.stop().await;
+    let daemon = Daemon::start_in(dir, own_uids()).await;
+    assert_eq!(old.overview().await.unwrap_err().kind, ErrorKind::NotAuthenticated);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_uid_outside_the_list_is_refused_even_with_the_cookie() {
+    let daemon = Daemon::start_in(tempfile::tempdir().unwrap(), vec![]).await;
+    let client = daemon.client().await;
+    let error = client.overview().await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotAuthorised);
+    assert!(error.hint.is_some());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn socket_and_cookie_are_private_and_nothing_else_is_left_in_the_directory() {
+    let daemon = Daemon::start().await;
+    for file in [daemon.socket(), daemon.cookie()] {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file:?}");
+    }
+    assert_eq!(fs::read_dir(daemon.dir.path()).unwrap().count(), 2);
+    let dir = daemon.stop().await;
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn leftovers_of_a_crash_count_as_not_running_and_are_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("peerup.sock");
+    drop(StdListener::bind(&socket).unwrap());
+    fs::write(dir.path().join("cookie"), "0".repeat(64)).unwrap();
+    let error = Client::connect(&socket, &dir.path().join("cookie")).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning { .. }), "{error}");
+
+    let daemon = Daemon::start_in(dir, own_uids()).await;
+    assert!(daemon.client().await.overview().await.is_ok());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn an_empty_directory_counts_as_not_running() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Client::connect(&dir.path().join("s"), &dir.path().join("c")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotRunning);
+}
+
+#[tokio::test]
+async fn a_live_daemon_is_never_displaced() {
+    let daemon = Daemon::start().await;
+    let cookie = fs::read(daemon.cookie()).unwrap();
+    let refused = Server::bind(options(daemon.dir.path(), own_uids())).await;
+    assert!(matches!(refused.err().unwrap(), BindError::AlreadyRunning { .. }));
+    assert_eq!(fs::read(daemon.cookie()).unwrap(), cookie);
+    assert!(daemon.client().await.overview().await.is_ok());
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_daemons_that_start_together_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(StdListener::bind(dir.path().join("peerup.sock")).unwrap());
+    let (one, two) = tokio::join!(
+        Server::bind(options(dir.path(), own_uids())),
+        Server::bind(options(dir.path(), own_uids()))
+    );
+    assert_eq!(one.is_ok() as u8 + two.is_ok() as u8, 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_a_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("peerup.sock"), "precious").unwrap();
+    let refused = Server::bind(options(dir.path(), own_uids())).await;
+    assert!(matches!(refused.err().unwrap(), BindError::Socket { .. }));
+    assert_eq!(fs::read(dir.path().join("peerup.sock")).unwrap(), b"precious");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let daemon = Daemon::start().await;
+    let cookie = fs::read_to_string(daemon.cookie()).unwrap();
+    let body = format!(r#"{{"peer":"{}"}}"#, "x".repeat(1 << 20));
+    let head = format!(
+        "POST /v1/ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {cookie}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let answer = daemon.raw(&[head.as_bytes(), body.as_bytes()].concat()).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("1 MiB"), "{answer}");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn damaged_requests_are_answered_in_json() {
+    let daemon = Daemon::start().await;
+    let cookie = fs::read_to_string(daemon.cookie()).unwrap();
+    let cases = [
+        ("POST /v1/ping", "{", "400"),
+        ("POST /v1/ping", "", "400"),
+        ("POST /v1/overview", "", "405"),
+        ("GET /v2/overview", "", "404"),
+        ("GET /v1/peers?all=maybe", "", "400"),
+        ("DELETE /v1/auth/not-an-id", "", "400"),
+    ];
+    for (request, body, status) in cases {
+        let text = format!(
+            "{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {cookie}\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = daemon.raw(text.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
+        assert!(answer.contains(r#""error":"#), "{request}: {answer}");
+    }
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn invite_events_arrive_one_by_one_and_end_with_the_last() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let mut events = client.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    let node = daemon.node.invites.lock().unwrap().take().unwrap();
+    for event in [code(), InviteEvent::Attempt { reason: "wrong code".into(), left: 4 }, InviteEvent::Expired]
+    {
+        node.send(event.clone()).await.unwrap();
+        assert_eq!(events.recv().await, Some(event));
+    }
+    assert_eq!(events.recv().await, None);
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn hanging_up_withdraws_the_invite() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let mut events = client.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    let node = daemon.node.invites.lock().unwrap().take().unwrap();
+    node.send(code()).await.unwrap();
+    assert_eq!(events.recv().await, Some(code()));
+    drop(events);
+    timeout(Duration::from_secs(5), node.closed()).await.expect("the daemon notices within seconds");
+    daemon.stop().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_stops_ends_open_invites_with_a_failure() {
+    let daemon = Daemon::start().await;
+    let client = daemon.client().await;
+    let mut events = client.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    drop(daemon.node.invites.lock().unwrap().take());
+    assert!(matches!(events.recv().await, Some(InviteEvent::Failed(_))));
+    daemon.stop().await;
+}
+
+struct Daemon {
+    dir: tempfile::TempDir,
+    node: Arc<FakeNode>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Daemon {
+    async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), own_uids()).await
+    }
+
+    async fn start_in(dir: tempfile::TempDir, uids: Vec<u32>) -> Self {
+        let server = Server::bind(options(dir.path(), uids)).await.unwrap();
+        let node = Arc::new(FakeNode::default());
+        let (stop, stopped) = oneshot::channel();
+        let runtime = node.clone();
+        let task = tokio::spawn(async move {
+            server.serve(runtime, async { stopped.await.unwrap() }).await.unwrap();
+        });
+        Self { dir, node, stop, task }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir.path().join("peerup.sock")
+    }
+
+    fn cookie(&self) -> PathBuf {
+        self.dir.path().join("cookie")
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(&self.socket(), &self.cookie()).await.unwrap()
+    }
+
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
+        // The server may answer and close before it has read a body it refuses.
+        let _ = stream.write_all(request).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    }
+
+    async fn stop(self) -> tempfile::TempDir {
+        self.stop.send(()).unwrap();
+        self.task.await.unwrap();
+        self.dir
+    }
+}
+
+fn options(dir: &Path, allowed_uids: Vec<u32>) -> BindOptions {
+    BindOptions { socket: dir.join("peerup.sock"), cookie: dir.join("cookie"), allowed_uids, owner: None }
+}
+
+fn own_uids() -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    vec![fs::metadata("/proc/self").unwrap().uid()]
+}
+
+fn code() -> InviteEvent {
+    InviteEvent::Code { code: "AEBA-GBAF".into(), expires_at: Timestamp::from_unix(1_767_225_600) }
+}
+
+fn bad_code() -> ApiError {
+    ApiError::new(ErrorKind::NotAuthorised, "the code is wrong").with_hint("ask for a new one")
+}
+
+#[derive(Default)]
+struct FakeNode {
+    id: std::sync::OnceLock<PeerId>,
+    commands: AtomicUsize,
+    invites: Mutex<Option<mpsc::Sender<InviteEvent>>>,
+}
+
+impl FakeNode {
+    fn id(&self) -> PeerId {
+        *self.id.get_or_init(PeerId::random)
+    }
+
+    fn command<T: Send + 'static>(&self, answer: T) -> Answer<'_, T> {
+        self.commands.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(answer) })
+    }
+
+    fn absent<T: 'static>(&self) -> Answer<'_, T> {
+        Box::pin(async { Err(ApiError::new(ErrorKind::NotFound, "not here")) })
+    }
+}
+
+impl Runtime for FakeNode {
+    fn overview(&self) -> Answer<'_, Overview> {
+        let this = SelfOverview {
+            id: self.id(),
+            name: Some("laptop".into()),
+            ips: vec!["10.64.0.1".parse().unwrap()],
+            version: "0.1.0".into(),
+            uptime_s: 1,
+            reachability: Reachability::Private,
+        };
+        Box::pin(async {
+            Ok(Overview { schema: SCHEMA, this, peers: vec![], relays: vec![], health: vec![] })
+        })
+    }
+
+    fn status(&self) -> Answer<'_, StatusReport> {
+        self.absent()
+    }
+
+    fn peers(&self, _all: bool) -> Answer<'_, Vec<PeerRow>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn paths(&self) -> Answer<'_, Vec<PathRow>> {
+        self.absent()
+    }
+
+    fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
+        let peer_id = self.id();
+        let results: Vec<_> =
+            (1..=request.count).map(|seq| PingReply::lost(seq, peer_id, "timed out")).collect();
+        let stats = PingStats::of(&results);
+        Box::pin(async move { Ok(PingReport { peer_id, name: None, address: None, results, stats }) })
+    }
+
+    fn invite(&self, _request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {
+        let (sender, receiver) = mpsc::channel(INVITE_EVENT_BOUND);
+        *self.invites.lock().unwrap() = Some(sender);
+        Box::pin(async { Ok(receiver) })
+    }
+
+    fn join(&self, _request: JoinRequest) -> Answer<'_, JoinReport> {
+        Box::pin(async { Err(bad_code()) })
+    }
+
+    fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {
+        Box::pin(async { Ok(vec![]) })
+    }
+
+    fn auth_add(&self, _request: AuthAdd) -> Answer<'_, ()> {
+        self.command(())
+    }
+
+    fn auth_remove(&self, _peer: PeerId) -> Answer<'_, ()> {
+        self.absent()
+    }
+
+    fn reload(&self) -> Answer<'_, ()> {
+        self.command(())
+    }
+
+    fn up(&self) -> Answer<'_, UpReport> {
+        self.absent()
+    }
+
+    fn down(&self) -> Answer<'_, DownReport> {
+        self.command(DownReport { interface: None, daemon_exits: true })
+    }
+
+    fn shutdown(&self) -> Answer<'_, ()> {
+        self.command(())
+    }
+}
