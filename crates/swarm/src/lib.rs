@@ -1,1 +1,32 @@
-//! placeholder
+//! Shell around libp2p's swarm.
+//!
+//! libp2p does its own I/O and keeps its own timers, so peerup treats it as a device, like the TUN: [`PeerSwarm`]
+//! turns calls into `dial`, `listen_on` and `close`, and libp2p's events into [`Event`]s. No routing and no path
+//! policy lives here, and **no packet ever passes through this crate's event loop**: each connection publishes a
+//! [`PathHandle`] whose streams are opened and used by data tasks directly.
+//!
+//! What this crate adds to stock libp2p, and why:
+//! - [`paths`]: streams on *one chosen* connection (`libp2p-stream` picks a random one of the peer).
+//! - [`gater`]: `authorized_keys` decides who may connect inbound, after the handshake proved the peer ID.
+//! - [`underlay`]: overlay addresses are never dialed, so the network cannot be carried through itself.
+//! - [`candidates`]: NAT-mapped addresses as relays observed them become hole-punching candidates; identify 0.48
+//!   alone rewrites the port and so loses what a port-changing NAT mapped.
+//! - supervision: a panic inside libp2p rebuilds the swarm and is reported as [`Event::Restarted`]; identity, TUN
+//!   and trust live outside and survive.
+#![forbid(unsafe_code)]
+
+mod behaviour;
+mod candidates;
+mod endpoint;
+mod gater;
+mod paths;
+mod security;
+mod shell;
+mod transport;
+mod underlay;
+
+pub use behaviour::RelayLimits;
+pub use gater::Admission;
+pub use libp2p::Stream;
+pub use paths::{InboundStream, OpenError, PathHandle};
+pub use shell::{BuildError, DialError, DialId, Event, ListenError, PeerSwarm, Profile, SwarmConfig};

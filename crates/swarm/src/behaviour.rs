@@ -1,0 +1,97 @@
+//! The composed behaviour. Field order matters: libp2p's derive asks the fields in order and stops at the first
+//! refusal, so the gater comes first and no other field sees a connection it refuses.
+
+use std::time::Duration;
+
+use libp2p::{
+    PeerId, StreamProtocol, connection_limits, dcutr, identify,
+    identity::Keypair,
+    kad, mdns, ping, relay,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
+};
+
+use crate::{candidates, gater, paths};
+
+/// Connections per peer: two transports, two families and their twins, doubled for make-before-break.
+const MAX_CONNECTIONS_PER_PEER: u32 = 16;
+/// Handshakes in progress that others may cause.
+const MAX_PENDING_INCOMING: u32 = 256;
+
+#[derive(NetworkBehaviour)]
+pub struct Behaviour {
+    pub gater: gater::Behaviour,
+    pub limits: connection_limits::Behaviour,
+    pub candidates: candidates::Behaviour,
+    pub paths: paths::Behaviour,
+    pub identify: identify::Behaviour,
+    pub ping: ping::Behaviour,
+    pub kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub relay_client: Toggle<relay::client::Behaviour>,
+    pub relay_server: Toggle<relay::Behaviour>,
+    pub dcutr: Toggle<dcutr::Behaviour>,
+    pub mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// What a relay grants. There is no byte cap: a VPN session is long and its peers are known by key (ADR 0011).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayLimits {
+    pub max_reservations: usize,
+    pub max_circuits: usize,
+    pub max_circuits_per_peer: usize,
+    pub reservation_ttl: Duration,
+    pub circuit_duration: Duration,
+    /// Bytes per circuit, both directions together; 0 is unlimited.
+    pub circuit_bytes: u64,
+}
+
+impl RelayLimits {
+    /// libp2p's own configuration. The stock rate limiters go: they allow one reservation per two minutes and
+    /// peer, which a roaming laptop exceeds; the gater admits authorized peers only.
+    pub fn to_config(&self) -> relay::Config {
+        relay::Config {
+            max_reservations: self.max_reservations,
+            // One per transport and family, and the old one while a peer roams.
+            max_reservations_per_peer: 8,
+            reservation_duration: self.reservation_ttl,
+            reservation_rate_limiters: Vec::new(),
+            max_circuits: self.max_circuits,
+            max_circuits_per_peer: self.max_circuits_per_peer,
+            max_circuit_duration: self.circuit_duration.min(Duration::from_secs(u32::MAX.into())),
+            max_circuit_bytes: self.circuit_bytes,
+            circuit_src_rate_limiters: Vec::new(),
+        }
+    }
+}
+
+pub fn limits() -> connection_limits::Behaviour {
+    connection_limits::Behaviour::new(
+        connection_limits::ConnectionLimits::default()
+            .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
+            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING)),
+    )
+}
+
+pub fn identify(keypair: &Keypair, agent: &str, hide_listen_addresses: bool) -> identify::Behaviour {
+    let config = identify::Config::new("/peerup/1.0.0".to_owned(), keypair.public())
+        .with_agent_version(agent.to_owned())
+        .with_push_listen_addr_updates(true)
+        // Nodes exchange addresses in their own protocol, filtered; a listen address of the TUN never leaves.
+        .with_hide_listen_addrs(hide_listen_addresses);
+    identify::Behaviour::new(config)
+}
+
+pub fn ping() -> ping::Behaviour {
+    ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(15)))
+}
+
+/// The private DHT. The mode is explicit: libp2p would turn a node with nothing but a circuit address into a server.
+pub fn kad(
+    own: PeerId,
+    protocol: StreamProtocol,
+    mode: kad::Mode,
+) -> kad::Behaviour<kad::store::MemoryStore> {
+    let store = kad::store::MemoryStore::new(own);
+    let mut kad = kad::Behaviour::with_config(own, store, kad::Config::new(protocol));
+    kad.set_mode(Some(mode));
+    kad
+}

@@ -1,0 +1,144 @@
+//! One upgrade that offers TLS first and Noise second.
+//!
+//! TLS is preferred because AES-GCM has hardware help on most hosts, while libp2p's Noise is ChaCha20-Poly1305
+//! only; Noise stays for peers that have no TLS (ADR 0016). libp2p keeps its own combination private.
+
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{BoxFuture, Either},
+};
+use libp2p::{
+    PeerId,
+    core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
+    identity::Keypair,
+    noise, tls,
+};
+
+#[derive(Clone)]
+pub struct TlsThenNoise {
+    tls: tls::Config,
+    noise: noise::Config,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SecurityError {
+    #[error("cannot make the TLS certificate")]
+    Tls(#[from] tls::certificate::GenError),
+    #[error("cannot sign the Noise key")]
+    Noise(#[from] noise::Error),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    #[error("TLS handshake failed")]
+    Tls(#[from] tls::UpgradeError),
+    #[error("Noise handshake failed")]
+    Noise(#[from] noise::Error),
+}
+
+impl TlsThenNoise {
+    pub fn new(keypair: &Keypair) -> Result<Self, SecurityError> {
+        Ok(Self { tls: tls::Config::new(keypair)?, noise: noise::Config::new(keypair)? })
+    }
+}
+
+type TlsName = <tls::Config as UpgradeInfo>::Info;
+type NoiseName = <noise::Config as UpgradeInfo>::Info;
+
+/// The protocol chosen by multistream-select.
+#[derive(Clone)]
+pub enum Chosen {
+    Tls(TlsName),
+    Noise(NoiseName),
+}
+
+impl AsRef<str> for Chosen {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Tls(name) => name.as_ref(),
+            Self::Noise(name) => name.as_ref(),
+        }
+    }
+}
+
+impl UpgradeInfo for TlsThenNoise {
+    type Info = Chosen;
+    type InfoIter = Vec<Chosen>;
+
+    fn protocol_info(&self) -> Vec<Chosen> {
+        let tls = self.tls.protocol_info().into_iter().map(Chosen::Tls);
+        tls.chain(self.noise.protocol_info().into_iter().map(Chosen::Noise)).collect()
+    }
+}
+
+type Secured<C> = (
+    PeerId,
+    Either<
+        <tls::Config as InboundConnectionUpgradeOf<C>>::Stream,
+        <noise::Config as InboundConnectionUpgradeOf<C>>::Stream,
+    >,
+);
+
+/// Names the stream type that an upgrade of `C` yields.
+pub trait InboundConnectionUpgradeOf<C> {
+    type Stream;
+}
+
+impl<C, U, S> InboundConnectionUpgradeOf<C> for U
+where
+    U: InboundConnectionUpgrade<C, Output = (PeerId, S)>,
+{
+    type Stream = S;
+}
+
+impl<C> InboundConnectionUpgrade<C> for TlsThenNoise
+where
+    C: futures::AsyncRead + futures::AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Secured<C>;
+    type Error = UpgradeError;
+    type Future = BoxFuture<'static, Result<Self::Output, UpgradeError>>;
+
+    fn upgrade_inbound(self, socket: C, chosen: Chosen) -> Self::Future {
+        match chosen {
+            Chosen::Tls(name) => self
+                .tls
+                .upgrade_inbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+                .err_into()
+                .boxed(),
+            Chosen::Noise(name) => self
+                .noise
+                .upgrade_inbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+                .err_into()
+                .boxed(),
+        }
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for TlsThenNoise
+where
+    C: futures::AsyncRead + futures::AsyncWrite + Unpin + Send + 'static,
+{
+    type Output = Secured<C>;
+    type Error = UpgradeError;
+    type Future = BoxFuture<'static, Result<Self::Output, UpgradeError>>;
+
+    fn upgrade_outbound(self, socket: C, chosen: Chosen) -> Self::Future {
+        match chosen {
+            Chosen::Tls(name) => self
+                .tls
+                .upgrade_outbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+                .err_into()
+                .boxed(),
+            Chosen::Noise(name) => self
+                .noise
+                .upgrade_outbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+                .err_into()
+                .boxed(),
+        }
+    }
+}

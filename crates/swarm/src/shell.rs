@@ -1,0 +1,566 @@
+//! [`PeerSwarm`]: the swarm as a device with calls in and events out, rebuilt when libp2p panics.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    num::{NonZeroU8, NonZeroUsize},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{Stream as _, channel::mpsc, future::poll_fn};
+use ipnet::IpNet;
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol, Swarm,
+    core::{transport::ListenerId, upgrade::Version},
+    dcutr, identify,
+    identity::Keypair,
+    kad, mdns,
+    multiaddr::Protocol,
+    relay,
+    swarm::{
+        self, ConnectionId, SwarmEvent,
+        behaviour::toggle::Toggle,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use peerup_types::PathId;
+use tokio::runtime::Handle;
+
+use crate::{
+    behaviour::{self, Behaviour, BehaviourEvent, RelayLimits},
+    candidates,
+    gater::{self, Admission},
+    paths::{self, InboundStream, PathHandle, Protocols},
+    transport, underlay,
+};
+
+/// Inbound streams waiting for the control loop: a few per peer that connects at the same moment.
+const INBOUND_QUEUE: usize = 256;
+/// An unwanted connection lives this long, so that a late second thought (a guest being authorized) finds it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Listen addresses, DCUtR candidates and both families of a well-connected host fit in one concurrent dial.
+const DIAL_CONCURRENCY: NonZeroU8 = NonZeroU8::new(24).expect("not zero");
+
+/// What kind of process the swarm serves.
+#[derive(Debug, Clone)]
+pub enum Profile {
+    /// A member: circuits through relays, hole punching, optionally multicast DNS.
+    Node { mdns: bool },
+    /// A relay server.
+    Relay(RelayLimits),
+}
+
+#[derive(Clone)]
+pub struct SwarmConfig {
+    pub keypair: Keypair,
+    /// The identify agent, `peerup/<version>` or `relay-server/<version>`.
+    pub agent: String,
+    /// The protocol name of the private DHT, which separates networks.
+    pub dht_protocol: String,
+    /// Overlay prefixes, which are never dialed.
+    pub overlay: Vec<IpNet>,
+    pub profile: Profile,
+    /// Protocols accepted from authorized peers, and from guests while an invite is open.
+    pub authorized_protocols: Vec<&'static str>,
+    pub guest_protocols: Vec<&'static str>,
+    /// The runtime that runs the connection tasks and all network I/O (the data thread).
+    pub io: Handle,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("cannot set up the transports")]
+    Transport(#[from] transport::TransportError),
+    #[error("`{0}` is not a protocol name: it must start with a slash")]
+    DhtProtocol(String),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct ListenError {
+    pub address: Multiaddr,
+    pub reason: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot dial {peer}: {reason}")]
+pub struct DialError {
+    pub peer: PeerId,
+    pub reason: String,
+}
+
+/// One dial; its outcome carries the same value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(ConnectionId);
+
+/// What the swarm reports. Packets are not among it.
+#[derive(Debug)]
+pub enum Event {
+    PathOpened(PathHandle),
+    PathClosed {
+        path: PathId,
+        peer: PeerId,
+    },
+    Inbound(InboundStream),
+    DialFailed {
+        dial: DialId,
+        peer: Option<PeerId>,
+        error: String,
+    },
+    Listening(Multiaddr),
+    ListenFailed(ListenError),
+    /// A reservation on `relay` holds or was renewed.
+    Reserved {
+        relay: PeerId,
+    },
+    ReservationLost {
+        relay: PeerId,
+    },
+    /// identify finished on a connection to `peer`; `observed` is our address as the peer sees it.
+    Identified {
+        peer: PeerId,
+        path: Option<PathId>,
+        agent: String,
+        listen: Vec<Multiaddr>,
+        observed: Multiaddr,
+    },
+    Discovered {
+        peer: PeerId,
+        address: Multiaddr,
+    },
+    /// Hole punching by stock DCUtR ended; a success also shows as a direct `PathOpened`.
+    HolePunch {
+        peer: PeerId,
+        success: bool,
+    },
+    /// Relay server: a circuit was granted or ended.
+    CircuitOpened {
+        source: PeerId,
+        destination: PeerId,
+    },
+    CircuitClosed {
+        source: PeerId,
+        destination: PeerId,
+    },
+    /// libp2p panicked and the swarm was rebuilt. Every path and reservation is gone; listeners are back.
+    Restarted {
+        panic: String,
+    },
+}
+
+pub struct PeerSwarm {
+    config: SwarmConfig,
+    swarm: Swarm<Behaviour>,
+    inbound: mpsc::Receiver<InboundStream>,
+    admission: Arc<Admission>,
+    listen: Vec<Multiaddr>,
+    external: Vec<Multiaddr>,
+    paths: HashMap<PathId, (PeerId, ConnectionId)>,
+    by_connection: HashMap<ConnectionId, PathId>,
+    /// Circuit listeners and the relay each belongs to: libp2p reports loss by listener only.
+    reservations: HashMap<ListenerId, PeerId>,
+    pending: VecDeque<Event>,
+    provoke: bool,
+}
+
+impl PeerSwarm {
+    /// Builds the transports and behaviours; nothing listens yet.
+    pub fn new(config: SwarmConfig) -> Result<Self, BuildError> {
+        let (swarm, inbound) = build(&config, 0)?;
+        Ok(Self {
+            config,
+            swarm,
+            inbound,
+            admission: Arc::default(),
+            listen: Vec::new(),
+            external: Vec::new(),
+            paths: HashMap::new(),
+            by_connection: HashMap::new(),
+            reservations: HashMap::new(),
+            pending: VecDeque::new(),
+            provoke: false,
+        })
+    }
+
+    pub fn local_peer(&self) -> PeerId {
+        *self.swarm.local_peer_id()
+    }
+
+    /// Listens on an underlay address. The address is kept and listened on again after a restart.
+    pub fn listen(&mut self, address: Multiaddr) -> Result<(), ListenError> {
+        let _io = self.config.io.enter();
+        self.swarm
+            .listen_on(address.clone())
+            .map_err(|error| ListenError { address: address.clone(), reason: chain(&error) })?;
+        self.listen.push(address);
+        Ok(())
+    }
+
+    /// Asks `relay` for a reservation through one of its addresses. The answer is [`Event::Reserved`] or
+    /// [`Event::ReservationLost`].
+    pub fn reserve(&mut self, relay: PeerId, address: Multiaddr) -> Result<(), ListenError> {
+        let circuit = with_peer(address, relay).with(Protocol::P2pCircuit);
+        let _io = self.config.io.enter();
+        let listener = self
+            .swarm
+            .listen_on(circuit.clone())
+            .map_err(|error| ListenError { address: circuit, reason: chain(&error) })?;
+        self.reservations.insert(listener, relay);
+        Ok(())
+    }
+
+    /// Dials exactly `addresses`, whether or not the peer is connected already.
+    pub fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<DialId, DialError> {
+        self.dial_opts(
+            peer,
+            DialOpts::peer_id(peer).addresses(addresses).condition(PeerCondition::Always).build(),
+        )
+    }
+
+    /// Dials `addresses` as the listening side of a TCP simultaneous open or QUIC hole punch.
+    pub fn dial_as_listener(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) -> Result<DialId, DialError> {
+        let opts = DialOpts::peer_id(peer)
+            .addresses(addresses)
+            .condition(PeerCondition::Always)
+            .override_role()
+            .build();
+        self.dial_opts(peer, opts)
+    }
+
+    fn dial_opts(&mut self, peer: PeerId, opts: DialOpts) -> Result<DialId, DialError> {
+        let dial = DialId(opts.connection_id());
+        let _io = self.config.io.enter();
+        self.swarm.dial(opts).map_err(|error| DialError { peer, reason: chain(&error) })?;
+        Ok(dial)
+    }
+
+    /// Closes one path. Streams on it end abruptly, so drain first.
+    pub fn close(&mut self, path: PathId) {
+        if let Some((_, connection)) = self.paths.get(&path) {
+            self.swarm.close_connection(*connection);
+        }
+    }
+
+    /// Closes every path to `peer`.
+    pub fn disconnect(&mut self, peer: PeerId) {
+        // An error means that the peer is not connected, which is what was asked for.
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    /// Replaces the admission policy and closes what it no longer admits.
+    pub fn set_admission(&mut self, admission: Admission) {
+        let removed: Vec<PeerId> = self
+            .paths
+            .values()
+            .map(|(peer, _)| *peer)
+            .filter(|peer| self.admission.authorized.contains(peer) && !admission.authorized.contains(peer))
+            .filter(|peer| !admission.infrastructure.contains(peer))
+            .collect();
+        self.admission = Arc::new(admission);
+        self.apply_admission();
+        for peer in removed {
+            tracing::info!(%peer, "no longer authorized: closing its connections");
+            self.disconnect(peer);
+        }
+    }
+
+    fn apply_admission(&mut self) {
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.gater.set_admission(self.admission.clone());
+        behaviour.paths.set_admission(self.admission.clone());
+    }
+
+    /// An address at which this host is known to be reachable.
+    pub fn add_external_address(&mut self, address: Multiaddr) {
+        self.swarm.add_external_address(address.clone());
+        self.external.push(address);
+    }
+
+    /// An address to offer in DCUtR, see [`crate::candidates`].
+    pub fn add_candidate(&mut self, observed: Multiaddr) {
+        self.swarm.behaviour_mut().candidates.report(observed);
+    }
+
+    /// Makes `peer` known to the private DHT.
+    pub fn add_dht_peer(&mut self, peer: PeerId, address: Multiaddr) {
+        self.swarm.behaviour_mut().kad.add_address(&peer, address);
+    }
+
+    /// Inbound connections refused by the gater since the last start of the swarm.
+    pub fn refused(&self) -> u64 {
+        self.swarm.behaviour().gater.refused()
+    }
+
+    /// Lets the next poll panic, to prove that supervision works.
+    #[doc(hidden)]
+    pub fn provoke_panic(&mut self) {
+        self.provoke = true;
+    }
+
+    /// The next event. Cancel-safe.
+    pub async fn next_event(&mut self) -> Event {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Poll::Ready(event);
+            }
+            match self.poll_supervised(cx) {
+                Ok(Poll::Ready(event)) => self.translate(event),
+                Ok(Poll::Pending) => break,
+                Err(panic) => self.restart(panic),
+            }
+        }
+        match Pin::new(&mut self.inbound).poll_next(cx) {
+            Poll::Ready(Some(stream)) => Poll::Ready(Event::Inbound(stream)),
+            // The behaviour holds a sender as long as the swarm lives.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_supervised(&mut self, cx: &mut Context<'_>) -> Result<Poll<SwarmEvent<BehaviourEvent>>, String> {
+        let _io = self.config.io.enter();
+        let (swarm, provoke) = (&mut self.swarm, std::mem::take(&mut self.provoke));
+        catch_unwind(AssertUnwindSafe(|| {
+            assert!(!provoke, "provoked by a test");
+            match Pin::new(swarm).poll_next(cx) {
+                Poll::Ready(Some(event)) => Poll::Ready(event),
+                // A swarm's stream of events does not end.
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            }
+        }))
+        .map_err(|payload| panic_message(payload.as_ref()))
+    }
+
+    /// Replaces a swarm that panicked. Its connections die with it; reports that in the order a reader expects.
+    fn restart(&mut self, panic: String) {
+        let first_path = self.swarm.behaviour().paths.next_path();
+        let (swarm, inbound) = match build(&self.config, first_path) {
+            Ok(built) => built,
+            // The same configuration built before; without transports there is nothing to supervise.
+            Err(error) => panic!("cannot rebuild the swarm after `{panic}`: {error}"),
+        };
+        let broken = std::mem::replace(&mut self.swarm, swarm);
+        // Dropping a half-updated swarm may panic once more.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
+        self.inbound = inbound;
+        self.apply_admission();
+        self.pending.extend(self.paths.drain().map(|(path, (peer, _))| Event::PathClosed { path, peer }));
+        self.by_connection.clear();
+        self.pending.extend(self.reservations.drain().map(|(_, relay)| Event::ReservationLost { relay }));
+        for address in std::mem::take(&mut self.listen) {
+            if let Err(error) = self.listen(address) {
+                self.pending.push_back(Event::ListenFailed(error));
+            }
+        }
+        for address in std::mem::take(&mut self.external) {
+            self.add_external_address(address);
+        }
+        self.pending.push_back(Event::Restarted { panic });
+    }
+
+    fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
+            SwarmEvent::NewListenAddr { address, .. } => {
+                if !underlay::is_overlay(&address, &self.config.overlay) {
+                    self.pending.push_back(Event::Listening(address));
+                }
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                let Some(relay) = self.reservations.remove(&listener_id) else { return };
+                tracing::debug!(%relay, ?reason, "reservation lost");
+                self.pending.push_back(Event::ReservationLost { relay });
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::debug!(%error, "listener error"),
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.pending.push_back(Event::DialFailed {
+                    dial: DialId(connection_id),
+                    peer: peer_id,
+                    error: chain(&error),
+                });
+            }
+            SwarmEvent::IncomingConnectionError { send_back_addr, error, .. } => {
+                tracing::debug!(%send_back_addr, error = %chain(&error), "inbound connection failed");
+            }
+            // Paths are reported by the paths behaviour, which knows their handles; the rest is libp2p's detail.
+            _ => {}
+        }
+    }
+
+    fn translate_behaviour(&mut self, event: BehaviourEvent) {
+        let event = match event {
+            BehaviourEvent::Paths(paths::Event::Opened(handle)) => {
+                self.paths.insert(handle.path, (handle.peer, handle.connection));
+                self.by_connection.insert(handle.connection, handle.path);
+                Some(Event::PathOpened(handle))
+            }
+            BehaviourEvent::Paths(paths::Event::Closed { path, peer }) => {
+                if let Some((_, connection)) = self.paths.remove(&path) {
+                    self.by_connection.remove(&connection);
+                }
+                Some(Event::PathClosed { path, peer })
+            }
+            BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
+                self.learn_dht_server(peer_id, &info);
+                Some(Event::Identified {
+                    peer: peer_id,
+                    path: self.by_connection.get(&connection_id).copied(),
+                    agent: info.agent_version,
+                    listen: info.listen_addrs,
+                    observed: info.observed_addr,
+                })
+            }
+            BehaviourEvent::RelayClient(relay::client::Event::ReservationReqAccepted {
+                relay_peer_id,
+                ..
+            }) => Some(Event::Reserved { relay: relay_peer_id }),
+            BehaviourEvent::RelayServer(event) => relay_server_event(event),
+            BehaviourEvent::Dcutr(dcutr::Event { remote_peer_id, result }) => {
+                Some(Event::HolePunch { peer: remote_peer_id, success: result.is_ok() })
+            }
+            BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
+                let own = self.local_peer();
+                let others = found.into_iter().filter(|(peer, _)| *peer != own);
+                self.pending.extend(others.map(|(peer, address)| Event::Discovered { peer, address }));
+                None
+            }
+            // Ping keeps a check on dead connections by itself; the other events only inform.
+            _ => None,
+        };
+        self.pending.extend(event);
+    }
+
+    /// The routing table of the private DHT holds servers that speak its protocol, and nobody else.
+    fn learn_dht_server(&mut self, peer: PeerId, info: &identify::Info) {
+        let protocol = StreamProtocol::try_from_owned(self.config.dht_protocol.clone());
+        let Ok(protocol) = protocol else { return };
+        if !info.protocols.contains(&protocol) {
+            return;
+        }
+        for address in &info.listen_addrs {
+            if !underlay::is_overlay(address, &self.config.overlay) {
+                self.add_dht_peer(peer, address.clone());
+            }
+        }
+    }
+}
+
+fn relay_server_event(event: relay::Event) -> Option<Event> {
+    match event {
+        relay::Event::CircuitReqAccepted { src_peer_id: source, dst_peer_id: destination } => {
+            Some(Event::CircuitOpened { source, destination })
+        }
+        relay::Event::CircuitClosed { src_peer_id: source, dst_peer_id: destination, .. } => {
+            Some(Event::CircuitClosed { source, destination })
+        }
+        other => {
+            tracing::debug!(event = ?other, "relay");
+            None
+        }
+    }
+}
+
+/// `address` with `/p2p/<peer>` at its end, once.
+fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
+    match address.iter().last() {
+        Some(Protocol::P2p(_)) => address,
+        _ => address.with(Protocol::P2p(peer)),
+    }
+}
+
+type Built = (Swarm<Behaviour>, mpsc::Receiver<InboundStream>);
+
+fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError> {
+    let _io = config.io.enter();
+    let own = config.keypair.public().to_peer_id();
+    let (sender, inbound) = mpsc::channel(INBOUND_QUEUE);
+    let node = matches!(config.profile, Profile::Node { .. });
+    let (transport, relay_client) = match node {
+        true => {
+            let (transport, client) = transport::with_circuits(&config.keypair, &config.overlay)?;
+            (transport, Some(client))
+        }
+        false => (transport::direct(&config.keypair, &config.overlay)?, None),
+    };
+    let protocols = Protocols {
+        authorized: static_protocols(&config.authorized_protocols),
+        guest: static_protocols(&config.guest_protocols),
+    };
+    let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
+        .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
+    let behaviour = Behaviour {
+        gater: gater::Behaviour::default(),
+        limits: behaviour::limits(),
+        candidates: candidates::Behaviour::default(),
+        paths: paths::Behaviour::new(protocols, sender, first_path),
+        identify: behaviour::identify(&config.keypair, &config.agent, node),
+        ping: behaviour::ping(),
+        kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
+        relay_client: Toggle::from(relay_client),
+        relay_server: Toggle::from(relay_server(own, &config.profile)),
+        dcutr: Toggle::from(node.then(|| dcutr::Behaviour::new(own))),
+        mdns: Toggle::from(multicast_dns(own, &config.profile)),
+    };
+    Ok((Swarm::new(transport, behaviour, own, swarm_config(config.io.clone())), inbound))
+}
+
+fn swarm_config(io: Handle) -> swarm::Config {
+    swarm::Config::with_executor(move |task| {
+        io.spawn(task);
+    })
+    .with_idle_connection_timeout(IDLE_TIMEOUT)
+    .with_notify_handler_buffer_size(NonZeroUsize::new(64).expect("not zero"))
+    .with_per_connection_event_buffer_size(32)
+    .with_dial_concurrency_factor(DIAL_CONCURRENCY)
+    // Saves a round trip per stream; a refusal then shows on the first read, where the hello is awaited anyway.
+    .with_substream_upgrade_protocol_override(Version::V1Lazy)
+    .with_max_negotiating_inbound_streams(128)
+}
+
+fn relay_server(own: PeerId, profile: &Profile) -> Option<relay::Behaviour> {
+    let Profile::Relay(limits) = profile else { return None };
+    let mut relay = relay::Behaviour::new(own, limits.to_config());
+    relay.set_status(Some(relay::Status::Enable));
+    Some(relay)
+}
+
+/// Multicast DNS is a convenience: a host without multicast works without it.
+fn multicast_dns(own: PeerId, profile: &Profile) -> Option<mdns::tokio::Behaviour> {
+    let Profile::Node { mdns: true } = profile else { return None };
+    mdns::tokio::Behaviour::new(mdns::Config::default(), own)
+        .inspect_err(|error| tracing::warn!(%error, "multicast DNS is not available"))
+        .ok()
+}
+
+fn static_protocols(names: &[&'static str]) -> Arc<[StreamProtocol]> {
+    names.iter().map(|name| StreamProtocol::new(name)).collect()
+}
+
+/// An error with its causes on one line, as users and logs read it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
