@@ -1,1 +1,21 @@
-//! placeholder
+//! What a process of peerup asks of the operating system besides the network: private files and their locks,
+//! who started it, which privileges it keeps, how it goes into the background, and what it tells systemd.
+//!
+//! Two facts shape this room. `sudo peerup up` is the normal way to start, so root often acts for somebody
+//! else: files it writes go to whoever owns the place they are written to ([`files`]), and [`InvokingUser`]
+//! says whose configuration is meant. And a daemon that parses packets from the network must not be root:
+//! [`drop_privileges`] leaves it `CAP_NET_ADMIN` and nothing else.
+//!
+//! Nothing here decides policy, and nothing here is async.
+
+mod detach;
+pub mod files;
+mod interfaces;
+pub mod notify;
+mod privileges;
+mod user;
+
+pub use detach::{Background, DetachError, ReadyError, announce, detach};
+pub use interfaces::interface_addresses;
+pub use privileges::{Held, Keep, PrivilegeError, Target, drop_privileges, has_net_admin};
+pub use user::{InvokingUser, UserError};
