@@ -88,15 +88,17 @@ documentation() {
 }
 
 # A daemon whose task panics may be restarted by its supervisor and pass its test all the same, so the logs
-# are searched too. A test that provokes a panic on purpose says so in the message: "provoked by a test".
+# are searched too: for the line of our own panic hook, and for the two lines of Rust's. A test that provokes
+# a panic on purpose says so in the message: "provoked by a test".
 unexpected_panics() {
     find "$1" -type f -exec awk '
-        function report() { print held; found = 1; held = "" }
-        FNR == 1 && held != "" { report() }
-        held != "" && /provoked by a test/ { held = "" }
-        held != "" { report(); print "    " $0 }
-        /panicked at/ && !/provoked by a test/ { held = FILENAME ":" FNR ": " $0 }
-        END { if (held != "") report(); exit found }
+        function report(text) { print text; found = 1 }
+        FNR == 1 && held != "" { report(held); held = "" }
+        held != "" { if (!/provoked by a test/) report(held "\n    " $0); held = "" }
+        /provoked by a test/ { next }
+        /ERROR.*peerup_telemetry::panics/ { report(FILENAME ":" FNR ": " $0) }
+        /panicked at/ { held = FILENAME ":" FNR ": " $0 }
+        END { if (held != "") report(held); exit found }
     ' {} + >&2
 }
 

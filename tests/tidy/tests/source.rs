@@ -9,7 +9,7 @@ use peerup_tidy::{Tree, Workspace, assert_none};
 const LONGEST_FILE: usize = 700;
 
 /// Names that examples and tests may use under /home.
-const EXAMPLE_USERS: &[&str] = &["alice", "bob", "carol", "user", "you"];
+const EXAMPLE_USERS: &[&str] = &["a", "alice", "bob", "carol", "user", "you"];
 
 #[test]
 fn no_room_outside_platform_may_use_unsafe_code() {
