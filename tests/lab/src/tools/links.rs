@@ -1,0 +1,71 @@
+//! Links, their counters and everything else `ip` knows about a host.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::host::Host;
+
+/// Bytes and packets of one link since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+}
+
+impl Counters {
+    pub fn of(host: &Host, link: &str) -> Result<Self> {
+        let report = json(host, &format!("ip -s -j link show dev {link}"))?;
+        let stats = &report[0]["stats64"];
+        let number = |direction: &str, unit: &str| {
+            stats[direction][unit].as_u64().with_context(|| format!("{direction} {unit} of {link}"))
+        };
+        Ok(Self {
+            rx_bytes: number("rx", "bytes")?,
+            tx_bytes: number("tx", "bytes")?,
+            rx_packets: number("rx", "packets")?,
+            tx_packets: number("tx", "packets")?,
+        })
+    }
+
+    /// What was carried since `before`, both ways.
+    pub fn bytes_since(&self, before: &Self) -> u64 {
+        self.rx_bytes - before.rx_bytes + self.tx_bytes - before.tx_bytes
+    }
+}
+
+/// Global addresses, each with its link.
+pub fn addresses(host: &Host) -> Result<Vec<(String, String)>> {
+    let report = json(host, "ip -j addr show scope global")?;
+    let links = report.as_array().map(Vec::as_slice).unwrap_or_default();
+    Ok(links.iter().flat_map(link_addresses).collect())
+}
+
+fn link_addresses(link: &Value) -> Vec<(String, String)> {
+    let name = link["ifname"].as_str().unwrap_or_default();
+    let infos = link["addr_info"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let locals = infos.iter().filter_map(|info| info["local"].as_str());
+    locals.map(|address| (name.to_owned(), address.to_owned())).collect()
+}
+
+pub fn exists(host: &Host, link: &str) -> bool {
+    host.ask(&format!("ip link show dev {link}")).is_ok()
+}
+
+/// Links, addresses, routes, rules and the files of name resolution: equal texts mean that nothing was left behind.
+pub fn network_state(host: &Host) -> Result<String> {
+    host.ask(
+        "ip -o link show | sed 's/^[0-9]*: //'
+         ip -o addr show | sed 's/^[0-9]*: //'
+         ip route show table all
+         ip -6 route show table all
+         ip rule; ip -6 rule
+         nft list ruleset
+         cat /etc/hosts /etc/resolv.conf 2>/dev/null",
+    )
+}
+
+fn json(host: &Host, command: &str) -> Result<Value> {
+    serde_json::from_str(&host.ask(command)?).with_context(|| format!("JSON of `{command}`"))
+}

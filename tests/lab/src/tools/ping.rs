@@ -1,0 +1,80 @@
+//! ping: round trips and loss, read from its summary.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::host::Host;
+use crate::process::{Cmd, Output};
+
+/// What a run of ping measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pings {
+    pub sent: u32,
+    pub received: u32,
+    /// NaN when nothing came back.
+    pub avg_ms: f64,
+    pub min_ms: f64,
+}
+
+impl Pings {
+    pub fn lost(&self) -> u32 {
+        self.sent - self.received
+    }
+
+    pub fn parse(output: &Output) -> Result<Self> {
+        Self::parse_text(&output.stdout).with_context(|| format!("no ping summary in {output}"))
+    }
+
+    fn parse_text(text: &str) -> Option<Self> {
+        // `200 packets transmitted, 200 received, 0% packet loss, time 4012ms`
+        let counts = text.lines().find(|line| line.contains("packets transmitted"))?;
+        let mut numbers = counts.split(", ").map(|part| part.split_whitespace().next()?.parse().ok());
+        let (sent, received) = (numbers.next()??, numbers.next()??);
+        // `rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms`
+        let times = text.lines().find_map(|line| line.strip_prefix("rtt ")?.split(" = ").nth(1));
+        let mut times = times.into_iter().flat_map(|times| times.split('/')).map(|time| time.parse().ok());
+        let (min_ms, avg_ms) = (times.next().flatten(), times.next().flatten());
+        let (min_ms, avg_ms) = (min_ms.unwrap_or(f64::NAN), avg_ms.unwrap_or(f64::NAN));
+        Some(Self { sent, received, avg_ms, min_ms })
+    }
+}
+
+/// `ping -c COUNT -i INTERVAL ADDRESS`; each reply may take two seconds.
+pub fn ping(from: &Host, address: &str, count: u32, interval: Duration) -> Cmd {
+    let interval_s = format!("{}", interval.as_secs_f64());
+    let cmd = from.cmd("ping").args(["-c", &count.to_string(), "-i", &interval_s, "-W", "2", address]);
+    cmd.deadline(interval * count + Duration::from_secs(15))
+}
+
+/// Runs ping to its end, whatever it lost.
+pub fn pings(from: &Host, address: &str, count: u32, interval: Duration) -> Result<Pings> {
+    Pings::parse(&ping(from, address, count, interval).try_run()?)
+}
+
+/// Pings until the first reply and says how long that took.
+///
+/// A new program every time: one that was refused once (no route yet) does not count against the deadline.
+pub fn until_first_reply(from: &Host, address: &str, deadline: Duration) -> Result<Duration> {
+    crate::wait_until(&format!("{}: a reply from {address}", from.name()), deadline, || {
+        let probe = from.cmd("ping").args(["-c", "1", "-W", "1", address]).show(crate::Show::Nothing);
+        probe.try_run().is_ok_and(|output| output.code == Some(0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_with_and_without_replies_is_read() {
+        let good = "200 packets transmitted, 198 received, 1% packet loss, time 4012ms\n\
+                    rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms\n";
+        let pings = Pings::parse_text(good).unwrap();
+        assert_eq!((pings.lost(), pings.avg_ms, pings.min_ms), (2, 0.040, 0.025));
+        let none = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2012ms\n";
+        let pings = Pings::parse_text(none).unwrap();
+        assert_eq!(pings.lost(), 3);
+        assert!(pings.avg_ms.is_nan());
+    }
+}
