@@ -1,0 +1,527 @@
+//! [`PeerPaths`]: the paths to one peer.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use peerup_types::{Multiaddr, PathClass, PathId, PathKind, PeerId};
+use rand::{SeedableRng, rngs::SmallRng};
+
+use crate::{
+    candidate::{Group, MAX_CANDIDATES, dialable, group},
+    liveness::{Liveness, Verdict},
+    schedule::Backoff,
+};
+
+/// First and longest wait between attempts to reach a peer that is not there.
+const REACH_FIRST: Duration = Duration::from_secs(1);
+const REACH_CAP: Duration = Duration::from_secs(60);
+/// A packet for an absent peer starts an attempt at once, but not more often than this.
+const WANTED_SPACING: Duration = Duration::from_secs(1);
+/// A punch costs both sides a few packets. The first follows the relayed path at once; NAT state and radio
+/// conditions change, so attempts never end.
+const PUNCH_FIRST: Duration = Duration::from_secs(2);
+const PUNCH_CAP: Duration = Duration::from_secs(60);
+/// A punch that somebody else started a moment ago is given this time before another one.
+const PUNCH_SPACING: Duration = Duration::from_secs(5);
+/// The side with the larger peer ID starts its scheduled attempts this much later, so that the other goes first.
+const POLITENESS: Duration = Duration::from_millis(700);
+/// Without packets for this long a peer is idle: no probes. Long enough for a keystroke's pause.
+const IDLE_AFTER: Duration = Duration::from_secs(45);
+/// Hello exchange on a fresh path; a path that takes longer is not usable.
+const READY_DEADLINE: Duration = Duration::from_secs(6);
+/// Twins are left alone until both sides have had time to see both.
+const TWIN_GRACE: Duration = Duration::from_secs(3);
+/// Paths of one peer: both transports and families, twins, and circuits through a few relays.
+const MAX_PATHS: usize = 16;
+
+/// How a dial takes part in a simultaneous open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Dialer,
+    /// The listening side of a TCP simultaneous open, which exactly one end must play.
+    Listener,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    Dial {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        role: Role,
+    },
+    /// Open our stream on this path and say hello.
+    OpenStream {
+        path: PathId,
+    },
+    /// Send packets on this path; `None` means that the peer is out of reach.
+    Use {
+        peer: PeerId,
+        path: Option<PathId>,
+    },
+    /// Ask for an answer on this path.
+    Probe {
+        path: PathId,
+    },
+    /// Offer our addresses on this path and ask for the peer's: both sides dial when the answer is in.
+    RequestPunch {
+        path: PathId,
+    },
+    /// Answer a punch request with our addresses.
+    ReplyPunch {
+        path: PathId,
+    },
+    Close {
+        path: PathId,
+    },
+}
+
+/// Why the active path changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The first path to the peer.
+    FirstPath,
+    /// A path of a better class or family became ready.
+    BetterPath,
+    /// The old path's connection closed.
+    PathClosed,
+    /// The old path stopped answering.
+    PathDead,
+}
+
+impl Reason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FirstPath => "first path to the peer",
+            Self::BetterPath => "a better path is ready",
+            Self::PathClosed => "the connection closed",
+            Self::PathDead => "the path stopped answering",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    PathChanged { peer: PeerId, from: Option<PathKind>, to: Option<PathKind>, reason: Reason },
+}
+
+/// A path that the swarm reports.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    pub path: PathId,
+    pub kind: PathKind,
+    pub remote: Multiaddr,
+    pub relay: Option<PeerId>,
+    /// Whether this node dialed.
+    pub outbound: bool,
+}
+
+#[derive(Debug)]
+struct Path {
+    opened: Opened,
+    since: Instant,
+    ready: bool,
+    live: Liveness,
+}
+
+impl Path {
+    fn is_direct(&self) -> bool {
+        self.opened.kind.class == PathClass::Direct
+    }
+}
+
+pub struct PeerPaths {
+    peer: PeerId,
+    /// Whether our peer ID is the smaller one: it goes first and its connections win among twins.
+    first: bool,
+    paths: BTreeMap<PathId, Path>,
+    active: Option<PathId>,
+    active_since: Option<Instant>,
+    reason: Option<Reason>,
+    /// Circuit addresses of the peer, one per relay with a reservation of ours.
+    circuits: Vec<Multiaddr>,
+    /// Direct addresses that worked or were offered, newest last.
+    direct: VecDeque<Multiaddr>,
+    reach: Backoff,
+    last_reach: Option<Instant>,
+    punch: Backoff,
+    last_punch: Option<Instant>,
+    /// The dials of an answered punch request, due when our answer has reached the peer.
+    dial_at: Option<(Instant, Vec<Multiaddr>)>,
+    /// When the peer falls idle; `None` while it is.
+    idle_at: Option<Instant>,
+    rng: SmallRng,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+}
+
+impl PeerPaths {
+    /// A peer that is not connected; the first attempt to reach it is due at `now`.
+    pub fn new(own: PeerId, peer: PeerId, seed: u64, now: Instant) -> Self {
+        let mut reach = Backoff::new(REACH_FIRST, REACH_CAP);
+        reach.hasten(now);
+        Self {
+            peer,
+            first: own.to_bytes() < peer.to_bytes(),
+            paths: BTreeMap::new(),
+            active: None,
+            active_since: None,
+            reason: None,
+            circuits: Vec::new(),
+            direct: VecDeque::new(),
+            reach,
+            last_reach: None,
+            punch: Backoff::new(PUNCH_FIRST, PUNCH_CAP),
+            last_punch: None,
+            dial_at: None,
+            idle_at: None,
+            rng: SmallRng::seed_from_u64(seed),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The path that packets take, with its measured round trip and the time since when.
+    pub fn active(&self) -> Option<(&Opened, Option<Duration>, Instant)> {
+        let path = self.paths.get(&self.active?)?;
+        Some((&path.opened, path.live.rtt(), self.active_since?))
+    }
+
+    /// Every ready path, best first.
+    pub fn ready(&self) -> Vec<(&Opened, Option<Duration>)> {
+        let mut ready: Vec<_> = self.paths.values().filter(|path| path.ready).collect();
+        ready.sort_by_key(|path| (path.opened.kind, path.opened.path));
+        ready.into_iter().map(|path| (&path.opened, path.live.rtt())).collect()
+    }
+
+    /// Why packets take the path they take (or why there is none any more).
+    pub fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    /// Whether an attempt to reach the peer is under way or due within moments.
+    pub fn is_connecting(&self, now: Instant) -> bool {
+        self.active.is_none()
+            && (!self.paths.is_empty() || self.last_reach.is_some_and(|at| now < at + READY_DEADLINE))
+    }
+
+    pub fn handle_opened(&mut self, opened: Opened, now: Instant) {
+        if self.paths.len() >= MAX_PATHS {
+            self.actions.push_back(Action::Close { path: opened.path });
+            return;
+        }
+        self.actions.push_back(Action::OpenStream { path: opened.path });
+        self.paths.insert(opened.path, Path { opened, since: now, ready: false, live: Liveness::new(now) });
+    }
+
+    /// The peer acknowledged our hello on this path.
+    pub fn handle_ready(&mut self, path: PathId, now: Instant) {
+        let Some(found) = self.paths.get_mut(&path) else { return };
+        found.ready = true;
+        found.live.rest(now);
+        let (direct, remote, outbound) =
+            (found.is_direct(), found.opened.remote.clone(), found.opened.outbound);
+        if direct && outbound {
+            self.remember(remote);
+        }
+        self.reach.rest();
+        // A fresh path is measured even before the first packet asks for it.
+        self.handle_traffic(now);
+        self.select(Reason::BetterPath, now);
+        if !self.has_direct() {
+            let wait = if self.first { Duration::ZERO } else { POLITENESS };
+            self.punch.hasten(now + wait);
+        }
+    }
+
+    /// The hello was refused or our stream broke: without a stream a path carries nothing.
+    pub fn handle_unusable(&mut self, path: PathId, now: Instant) {
+        if self.paths.contains_key(&path) {
+            self.actions.push_back(Action::Close { path });
+            self.forget(path, Reason::PathClosed, now);
+        }
+    }
+
+    pub fn handle_closed(&mut self, path: PathId, now: Instant) {
+        self.forget(path, Reason::PathClosed, now);
+    }
+
+    pub fn handle_answer(&mut self, path: PathId, rtt: Duration) {
+        if let Some(path) = self.paths.get_mut(&path) {
+            path.live.answered(rtt);
+        }
+    }
+
+    /// Frames arrived on this path since the last call.
+    pub fn handle_heard(&mut self, path: PathId) {
+        if let Some(path) = self.paths.get_mut(&path) {
+            path.live.heard();
+        }
+    }
+
+    /// Packets went to or came from the peer.
+    pub fn handle_traffic(&mut self, now: Instant) {
+        if self.idle_at.is_none() {
+            for path in self.paths.values_mut() {
+                path.live.rest(now);
+            }
+        }
+        self.idle_at = Some(now + IDLE_AFTER);
+    }
+
+    /// A packet for the peer found no path.
+    pub fn handle_wanted(&mut self, now: Instant) {
+        let spaced = self.last_reach.is_none_or(|at| at + WANTED_SPACING <= now);
+        if self.active.is_none() && spaced {
+            self.reach.hasten(now);
+        }
+    }
+
+    /// The relays through which the peer may be reached changed.
+    pub fn handle_circuits(&mut self, circuits: Vec<Multiaddr>, now: Instant) {
+        let more = circuits.iter().any(|circuit| !self.circuits.contains(circuit));
+        self.circuits = circuits;
+        if more && self.active.is_none() {
+            self.reach.hasten(now);
+        }
+    }
+
+    /// A direct address of the peer became known (multicast DNS, configuration).
+    pub fn handle_address(&mut self, address: Multiaddr, now: Instant) {
+        if !dialable(&address) || self.direct.contains(&address) {
+            return;
+        }
+        self.remember(address);
+        if !self.has_direct() {
+            self.reach.hasten(now);
+        }
+    }
+
+    /// The host's network changed or it woke up: old backoff and old silence mean nothing.
+    pub fn handle_network_changed(&mut self, now: Instant) {
+        if self.active.is_none() {
+            self.reach.hasten(now);
+        } else if !self.has_direct() {
+            self.punch.hasten(now);
+        }
+    }
+
+    /// The peer asks to punch and offers its addresses: answer, and dial when the answer is there.
+    pub fn handle_punch_request(&mut self, path: PathId, offered: &[Multiaddr], now: Instant) {
+        let Some(relayed) = self.paths.get(&path) else { return };
+        let travel = relayed.live.rtt().unwrap_or_default() / 2;
+        self.actions.push_back(Action::ReplyPunch { path });
+        self.punched(now);
+        self.dial_at = Some((now + travel, accept(offered)));
+    }
+
+    /// The peer's answer to our punch request: dial at once, for the peer dials as this arrives.
+    pub fn handle_punch_reply(&mut self, offered: &[Multiaddr], now: Instant) {
+        // An answer that nobody asked for would make us dial on a stranger's schedule.
+        if self.last_punch.is_none_or(|at| at + PUNCH_SPACING < now) {
+            return;
+        }
+        self.dial_direct(accept(offered), Role::Dialer);
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.check_paths(now);
+        self.close_twins(now);
+        if let Some((_, addresses)) = self.dial_at.take_if(|(at, _)| *at <= now) {
+            self.dial_direct(addresses, Role::Listener);
+        }
+        if self.active.is_none() && self.reach.is_due(now) {
+            self.reach_out(now);
+        }
+        if self.punch.is_due(now) {
+            self.request_punch(now);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let probed = |path: &&Path| path.ready && self.idle_at.is_some();
+        let probes = self.paths.values().filter(probed).map(|path| path.live.poll_timeout());
+        let hellos = self.paths.values().filter(|path| !path.ready).map(|path| path.since + READY_DEADLINE);
+        let reach = self.active.is_none().then(|| self.reach.due()).flatten();
+        let dial = self.dial_at.as_ref().map(|(at, _)| *at);
+        let twins = self.twins().map(|path| self.paths[&path].since + TWIN_GRACE);
+        probes
+            .chain(self.idle_at)
+            .chain(hellos)
+            .chain(reach)
+            .chain(self.punch.due())
+            .chain(dial)
+            .chain(twins)
+            .min()
+    }
+
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn has_direct(&self) -> bool {
+        self.paths.values().any(|path| path.ready && path.is_direct())
+    }
+
+    /// Probes what is due and gives up what is dead or never became ready.
+    fn check_paths(&mut self, now: Instant) {
+        let idle = self.idle_at.take_if(|at| *at <= now).is_some() || self.idle_at.is_none();
+        let mut dead = Vec::new();
+        for (id, path) in &mut self.paths {
+            if !path.ready {
+                if path.since + READY_DEADLINE <= now {
+                    dead.push(*id);
+                }
+                continue;
+            }
+            if idle {
+                continue;
+            }
+            match path.live.handle_timeout(self.active == Some(*id), now) {
+                Verdict::Alive => {}
+                Verdict::ProbeDue => self.actions.push_back(Action::Probe { path: *id }),
+                Verdict::Dead => dead.push(*id),
+            }
+        }
+        for path in dead {
+            self.actions.push_back(Action::Close { path });
+            self.forget(path, Reason::PathDead, now);
+        }
+    }
+
+    fn forget(&mut self, path: PathId, reason: Reason, now: Instant) {
+        let Some(gone) = self.paths.remove(&path) else { return };
+        if self.active != Some(path) {
+            return;
+        }
+        self.select_after(gone.opened.kind, reason, now);
+        match self.active {
+            None => self.reach.hasten(now),
+            Some(_) if !self.has_direct() => self.punch.hasten(now + PUNCH_FIRST),
+            Some(_) => {}
+        }
+    }
+
+    fn best(&self) -> Option<PathId> {
+        let ready = self.paths.values().filter(|path| path.ready);
+        ready.map(|path| (path.opened.kind, path.opened.path)).min().map(|(_, path)| path)
+    }
+
+    fn select(&mut self, reason: Reason, now: Instant) {
+        let from = self.active.and_then(|path| self.paths.get(&path)).map(|path| path.opened.kind);
+        let Some(best) = self.best() else { return };
+        // Among equals the path in use stays: a switch has to gain something.
+        if from.is_some_and(|from| from <= self.paths[&best].opened.kind) {
+            return;
+        }
+        let reason = if from.is_none() { Reason::FirstPath } else { reason };
+        self.activate(Some(best), from, reason, now);
+    }
+
+    fn select_after(&mut self, from: PathKind, reason: Reason, now: Instant) {
+        self.activate(self.best(), Some(from), reason, now);
+    }
+
+    fn activate(&mut self, path: Option<PathId>, from: Option<PathKind>, reason: Reason, now: Instant) {
+        self.active = path;
+        self.active_since = path.map(|_| now);
+        self.reason = Some(reason);
+        let to = path.and_then(|path| self.paths.get(&path)).map(|path| path.opened.kind);
+        self.actions.push_back(Action::Use { peer: self.peer, path });
+        self.events.push_back(Event::PathChanged { peer: self.peer, from, to, reason });
+        if self.has_direct() {
+            self.punch.rest();
+        }
+    }
+
+    fn reach_out(&mut self, now: Instant) {
+        self.last_reach = Some(now);
+        self.reach.attempted(now, &mut self.rng);
+        let peer = self.peer;
+        let dial = |addresses| Action::Dial { peer, addresses, role: Role::Dialer };
+        self.actions.extend(self.circuits.iter().map(|circuit| dial(vec![circuit.clone()])));
+        self.dial_direct(self.direct.iter().cloned().collect(), Role::Dialer);
+    }
+
+    fn request_punch(&mut self, now: Instant) {
+        let Some(path) = self.active.filter(|_| !self.has_direct()) else { return self.punch.rest() };
+        if let Some(recent) = self.last_punch.filter(|at| *at + PUNCH_SPACING > now) {
+            self.punch.postpone(recent + PUNCH_SPACING);
+            return;
+        }
+        self.punched(now);
+        self.actions.push_back(Action::RequestPunch { path });
+    }
+
+    fn punched(&mut self, now: Instant) {
+        self.last_punch = Some(now);
+        self.punch.attempted(now, &mut self.rng);
+    }
+
+    /// One dial per transport and family, so that success of one does not cancel the others. Only TCP needs one
+    /// side to listen in a simultaneous open; QUIC dials from its listening socket on both.
+    fn dial_direct(&mut self, addresses: Vec<Multiaddr>, role: Role) {
+        let mut grouped: BTreeMap<Group, Vec<Multiaddr>> = BTreeMap::new();
+        for address in addresses {
+            if let Some(group) = group(&address) {
+                grouped.entry(group).or_default().push(address);
+            }
+        }
+        let peer = self.peer;
+        self.actions.extend(grouped.into_iter().map(|(group, addresses)| Action::Dial {
+            peer,
+            addresses,
+            role: if group.is_tcp() { role } else { Role::Dialer },
+        }));
+    }
+
+    fn remember(&mut self, address: Multiaddr) {
+        self.direct.retain(|known| *known != address);
+        if self.direct.len() >= MAX_CANDIDATES {
+            self.direct.pop_front();
+        }
+        self.direct.push_back(address);
+    }
+
+    /// Surplus connections that this side dialed: another one of the same kind was dialed by the peer with the
+    /// smaller ID, or by us earlier.
+    fn twins(&self) -> impl Iterator<Item = PathId> + '_ {
+        let ready = || self.paths.values().filter(|path| path.ready);
+        ready().filter(|path| path.opened.outbound).filter_map(move |own| {
+            let same = |other: &&Path| {
+                let (own, other) = (&own.opened, &other.opened);
+                own.path != other.path && own.kind == other.kind && own.relay == other.relay
+            };
+            let surplus = ready().filter(same).any(|other| match other.opened.outbound {
+                true => other.opened.path < own.opened.path,
+                false => !self.first,
+            });
+            surplus.then_some(own.opened.path)
+        })
+    }
+
+    fn close_twins(&mut self, now: Instant) {
+        let aged = |path: &PathId| self.paths[path].since + TWIN_GRACE <= now;
+        let surplus: Vec<PathId> = self.twins().filter(aged).collect();
+        for path in surplus {
+            // The survivor takes over first; its kind is the same, so packets notice nothing.
+            if self.active == Some(path) {
+                let kind = self.paths[&path].opened.kind;
+                self.paths.remove(&path);
+                self.activate(self.best(), Some(kind), Reason::BetterPath, now);
+            } else {
+                self.paths.remove(&path);
+            }
+            self.actions.push_back(Action::Close { path });
+        }
+    }
+}
+
+fn accept(offered: &[Multiaddr]) -> Vec<Multiaddr> {
+    offered.iter().filter(|address| dialable(address)).take(MAX_CANDIDATES).cloned().collect()
+}

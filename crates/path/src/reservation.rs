@@ -1,0 +1,324 @@
+//! Keeping a reservation at one relay: connect, identify, reserve, and begin anew after any loss.
+//!
+//! libp2p's client neither retries nor renews after a loss (circuit-v2 leaves that to the application), so this
+//! machine does. Observed addresses come from identify on connections to the relay, one per transport, so both a
+//! QUIC and a TCP connection are wanted; the reservation rides on whichever came first.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use peerup_types::{Multiaddr, PeerId};
+use rand::{SeedableRng, rngs::SmallRng};
+
+use crate::{
+    candidate::{Group, group},
+    schedule::Backoff,
+};
+
+/// First wait after a loss: a relay that restarts needs a moment.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// Longest wait. A restarted relay has all its clients back within ten seconds, and an absent one costs each
+/// client a few packets a minute.
+const MAX_RETRY: Duration = Duration::from_secs(7);
+/// Connect, identify and reserve together; a relay that takes longer is treated as lost.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
+/// Between attempts to add the transport that is missing while a reservation holds.
+const COMPLETE_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayAction {
+    /// Dial the relay at these addresses, one dial for the list.
+    Dial { relay: PeerId, addresses: Vec<Multiaddr> },
+    /// Ask for a reservation through this address of the relay.
+    Reserve { relay: PeerId, address: Multiaddr },
+    /// Close every connection to the relay: the only safe way to give up a reservation request in flight.
+    Disconnect { relay: PeerId },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReservationState {
+    /// Waiting for the next attempt.
+    Down,
+    /// Dialing, or connected and waiting for identify.
+    Connecting,
+    /// Asked, not answered.
+    Requested,
+    Held,
+}
+
+pub struct Reservation {
+    relay: PeerId,
+    addresses: Vec<Multiaddr>,
+    state: ReservationState,
+    connections: Vec<Group>,
+    retry: Backoff,
+    deadline: Option<Instant>,
+    complete_at: Option<Instant>,
+    rng: SmallRng,
+    actions: VecDeque<RelayAction>,
+}
+
+impl Reservation {
+    /// `addresses` are the relay's configured ones; the first attempt is due at `now`.
+    pub fn new(relay: PeerId, addresses: Vec<Multiaddr>, seed: u64, now: Instant) -> Self {
+        let mut retry = Backoff::new(FIRST_RETRY, MAX_RETRY);
+        retry.hasten(now);
+        Self {
+            relay,
+            addresses,
+            state: ReservationState::Down,
+            connections: Vec::new(),
+            retry,
+            deadline: None,
+            complete_at: None,
+            rng: SmallRng::seed_from_u64(seed),
+            actions: VecDeque::new(),
+        }
+    }
+
+    pub fn relay(&self) -> PeerId {
+        self.relay
+    }
+
+    pub fn addresses(&self) -> &[Multiaddr] {
+        &self.addresses
+    }
+
+    pub fn state(&self) -> ReservationState {
+        self.state
+    }
+
+    /// A connection to the relay is up on `address`.
+    pub fn handle_connected(&mut self, address: &Multiaddr) {
+        self.connections.extend(group(address));
+    }
+
+    /// identify finished on a connection to the relay, so our observed address is known. `listen` are the relay's
+    /// own addresses: those with an IP address that is already configured add the transport that is not.
+    pub fn handle_identified(&mut self, listen: &[Multiaddr], now: Instant) {
+        self.learn(listen);
+        if self.state == ReservationState::Connecting {
+            self.request(now);
+        }
+        self.dial_missing(now);
+    }
+
+    pub fn handle_reserved(&mut self, now: Instant) {
+        self.state = ReservationState::Held;
+        self.deadline = None;
+        self.retry.rest();
+        self.complete_at = Some(now + COMPLETE_EVERY);
+    }
+
+    /// The reservation or the request for it is gone.
+    pub fn handle_lost(&mut self, now: Instant) {
+        self.state = ReservationState::Down;
+        self.deadline = None;
+        self.complete_at = None;
+        if self.retry.due().is_none_or(|due| due <= now) {
+            self.retry.attempted(now, &mut self.rng);
+        }
+    }
+
+    /// One connection to the relay closed.
+    pub fn handle_disconnected(&mut self, address: &Multiaddr, now: Instant) {
+        let gone = group(address);
+        if let Some(at) = self.connections.iter().position(|group| Some(*group) == gone) {
+            self.connections.swap_remove(at);
+        }
+        if self.connections.is_empty() && self.state != ReservationState::Down {
+            self.handle_lost(now);
+        }
+    }
+
+    /// The network changed or the host woke up: old backoff means nothing.
+    pub fn handle_network_changed(&mut self, now: Instant) {
+        if self.state != ReservationState::Held {
+            self.retry.hasten(now);
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.actions.push_back(RelayAction::Disconnect { relay: self.relay });
+            self.connections.clear();
+            self.handle_lost(now);
+        }
+        if self.state == ReservationState::Down && self.retry.is_due(now) {
+            self.retry.attempted(now, &mut self.rng);
+            self.attempt(now);
+        }
+        if self.complete_at.is_some_and(|at| at <= now) {
+            self.dial_missing(now);
+        }
+    }
+
+    /// A dial to the relay failed; another attempt follows unless something else succeeded meanwhile.
+    pub fn handle_dial_failed(&mut self, now: Instant) {
+        if self.state == ReservationState::Connecting && self.connections.is_empty() {
+            self.handle_lost(now);
+        }
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let retry = (self.state == ReservationState::Down).then(|| self.retry.due()).flatten();
+        [retry, self.deadline, self.complete_at].into_iter().flatten().min()
+    }
+
+    pub fn poll_action(&mut self) -> Option<RelayAction> {
+        self.actions.pop_front()
+    }
+
+    /// Connects, or asks again where a connection outlived the reservation.
+    fn attempt(&mut self, now: Instant) {
+        if !self.connections.is_empty() {
+            return self.request(now);
+        }
+        self.state = ReservationState::Connecting;
+        self.deadline = Some(now + ANSWER_DEADLINE);
+        self.dial(|_| true);
+    }
+
+    fn request(&mut self, now: Instant) {
+        self.state = ReservationState::Requested;
+        self.deadline = Some(now + ANSWER_DEADLINE);
+        if let Some(address) = self.addresses.first().cloned() {
+            self.actions.push_back(RelayAction::Reserve { relay: self.relay, address });
+        }
+    }
+
+    fn learn(&mut self, listen: &[Multiaddr]) {
+        for address in listen {
+            let same_host = self.addresses.iter().any(|known| known.iter().next() == address.iter().next());
+            let bare: Multiaddr =
+                address.iter().filter(|part| !matches!(part, peerup_types::Protocol::P2p(_))).collect();
+            let known = self.addresses.iter().any(|have| starts_with(have, &bare));
+            if same_host && !known && group(&bare).is_some() && self.addresses.len() < crate::MAX_CANDIDATES {
+                self.addresses.push(bare);
+            }
+        }
+    }
+
+    /// Adds the transports that are known but not connected.
+    fn dial_missing(&mut self, now: Instant) {
+        self.complete_at = Some(now + COMPLETE_EVERY);
+        let connected = self.connections.clone();
+        self.dial(|group| !connected.contains(&group));
+    }
+
+    /// One dial per transport and family, so that success of one does not cancel the others. Names cannot be told
+    /// apart before they are resolved and go together.
+    fn dial(&mut self, wanted: impl Fn(Group) -> bool) {
+        let mut named = Vec::new();
+        let mut grouped: std::collections::BTreeMap<Group, Vec<Multiaddr>> = Default::default();
+        for address in &self.addresses {
+            match group(address) {
+                Some(group) if wanted(group) => grouped.entry(group).or_default().push(address.clone()),
+                Some(_) => {}
+                None if self.connections.is_empty() => named.push(address.clone()),
+                None => {}
+            }
+        }
+        let lists = grouped.into_values().chain([named]).filter(|list| !list.is_empty());
+        let relay = self.relay;
+        self.actions.extend(lists.map(|addresses| RelayAction::Dial { relay, addresses }));
+    }
+}
+
+fn starts_with(address: &Multiaddr, prefix: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    prefix.iter().all(|part| parts.next() == Some(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(now: Instant) -> Reservation {
+        let address = "/ip4/203.0.113.3/tcp/7777".parse().unwrap();
+        Reservation::new(PeerId::random(), vec![address], 7, now)
+    }
+
+    fn drain(machine: &mut Reservation) -> Vec<RelayAction> {
+        std::iter::from_fn(|| machine.poll_action()).collect()
+    }
+
+    fn tcp() -> Multiaddr {
+        "/ip4/203.0.113.3/tcp/7777".parse().unwrap()
+    }
+
+    fn quic() -> Multiaddr {
+        "/ip4/203.0.113.3/udp/7777/quic-v1".parse().unwrap()
+    }
+
+    #[test]
+    fn it_reserves_only_after_identify_told_the_observed_address() {
+        let now = Instant::now();
+        let mut machine = machine(now);
+        machine.handle_timeout(now);
+        assert!(matches!(drain(&mut machine)[..], [RelayAction::Dial { .. }]));
+        machine.handle_connected(&tcp());
+        assert_eq!(drain(&mut machine), []);
+        machine.handle_identified(&[], now);
+        assert!(matches!(drain(&mut machine)[..], [RelayAction::Reserve { .. }]));
+    }
+
+    #[test]
+    fn the_relays_quic_address_is_learned_so_that_udp_can_be_observed_too() {
+        let now = Instant::now();
+        let mut machine = machine(now);
+        machine.handle_timeout(now);
+        machine.handle_connected(&tcp());
+        drain(&mut machine);
+        let elsewhere = "/ip4/198.51.100.1/udp/7777/quic-v1".parse().unwrap();
+        machine.handle_identified(&[tcp(), quic(), elsewhere], now);
+        let relay = machine.relay();
+        assert!(drain(&mut machine).contains(&RelayAction::Dial { relay, addresses: vec![quic()] }));
+    }
+
+    #[test]
+    fn after_a_loss_it_tries_again_within_ten_seconds_for_ever() {
+        let mut now = Instant::now();
+        let mut machine = machine(now);
+        for _ in 0..50 {
+            machine.handle_timeout(now);
+            assert!(!drain(&mut machine).is_empty());
+            machine.handle_dial_failed(now);
+            let next = machine.poll_timeout().expect("another attempt");
+            assert!(next > now && next - now < Duration::from_secs(10));
+            now = next;
+        }
+    }
+
+    #[test]
+    fn a_relay_that_never_answers_is_disconnected_and_tried_again() {
+        let now = Instant::now();
+        let mut machine = machine(now);
+        machine.handle_timeout(now);
+        machine.handle_connected(&tcp());
+        machine.handle_identified(&[], now);
+        drain(&mut machine);
+        let later = now + ANSWER_DEADLINE;
+        machine.handle_timeout(later);
+        assert!(drain(&mut machine).contains(&RelayAction::Disconnect { relay: machine.relay() }));
+        assert_eq!(machine.state(), ReservationState::Down);
+        assert!(machine.poll_timeout().is_some());
+    }
+
+    #[test]
+    fn a_held_reservation_survives_the_loss_of_one_of_two_connections() {
+        let now = Instant::now();
+        let mut machine = machine(now);
+        machine.handle_timeout(now);
+        machine.handle_connected(&tcp());
+        machine.handle_connected(&quic());
+        machine.handle_identified(&[], now);
+        machine.handle_reserved(now);
+        machine.handle_disconnected(&quic(), now);
+        assert_eq!(machine.state(), ReservationState::Held);
+        machine.handle_disconnected(&tcp(), now);
+        assert_eq!(machine.state(), ReservationState::Down);
+    }
+}

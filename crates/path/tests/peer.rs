@@ -1,0 +1,325 @@
+//! The life of the paths to one peer, told as events on a clock that the test owns.
+
+use std::time::{Duration, Instant};
+
+use peerup_path::{Action, Event, Opened, PeerPaths, Reason, Role};
+use peerup_types::{CarrierKind, Family, Multiaddr, PathClass, PathId, PathKind, PeerId};
+use proptest::prelude::*;
+
+const RELAYED: PathKind =
+    PathKind { class: PathClass::Relay, family: Family::Ipv4, carrier: CarrierKind::RelayStream };
+const DIRECT_V4: PathKind =
+    PathKind { class: PathClass::Direct, family: Family::Ipv4, carrier: CarrierKind::QuicStream };
+const DIRECT_V6: PathKind =
+    PathKind { class: PathClass::Direct, family: Family::Ipv6, carrier: CarrierKind::QuicStream };
+
+// Reaching
+
+#[test]
+fn a_new_peer_is_dialed_through_every_circuit_at_once() {
+    let mut story = Story::new();
+    story.peer.handle_circuits(vec![circuit(1), circuit(2)], story.now);
+    let dials = story.run_timeout();
+    assert_eq!(dials.iter().filter(|action| matches!(action, Action::Dial { .. })).count(), 2);
+}
+
+#[test]
+fn attempts_to_reach_an_absent_peer_back_off_to_about_a_minute_and_never_end() {
+    let mut story = Story::new();
+    story.peer.handle_circuits(vec![circuit(1)], story.now);
+    let mut waits = Vec::new();
+    for _ in 0..20 {
+        story.run_timeout();
+        let next = story.peer.poll_timeout().expect("another attempt");
+        waits.push(next - story.now);
+        story.now = next;
+    }
+    assert!(waits[0] <= Duration::from_secs(2), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(75)), "{waits:?}");
+    assert!(waits[19] >= Duration::from_secs(45), "{waits:?}");
+}
+
+#[test]
+fn a_waiting_packet_starts_an_attempt_at_once_but_not_more_than_once_a_second() {
+    let mut story = Story::new();
+    story.peer.handle_circuits(vec![circuit(1)], story.now);
+    story.run_timeout();
+    for _ in 0..10 {
+        story.advance(Duration::from_secs(100));
+        story.drain();
+    }
+    story.peer.handle_wanted(story.now);
+    assert!(!story.run_timeout().is_empty());
+    story.peer.handle_wanted(story.now);
+    assert_eq!(story.run_timeout(), []);
+}
+
+// Selecting
+
+#[test]
+fn an_established_connection_is_not_used_before_the_hello_is_acknowledged() {
+    let mut story = Story::new();
+    story.open(1, RELAYED);
+    assert_eq!(story.drain(), [Action::OpenStream { path: PathId(1) }]);
+    assert!(story.peer.active().is_none());
+    story.peer.handle_ready(PathId(1), story.now);
+    assert!(story.drain().contains(&story.uses(Some(1))));
+}
+
+#[test]
+fn packets_move_to_a_direct_path_and_back_to_the_relay_when_it_closes() {
+    let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
+    assert_eq!(story.active(), Some(2));
+    story.peer.handle_closed(PathId(2), story.now);
+    assert_eq!(story.active(), Some(1));
+    let changes: Vec<_> = std::iter::from_fn(|| story.peer.poll_event()).collect();
+    let reasons: Vec<_> = changes.iter().map(|Event::PathChanged { reason, .. }| *reason).collect();
+    assert_eq!(reasons, [Reason::FirstPath, Reason::BetterPath, Reason::PathClosed]);
+}
+
+#[test]
+fn ipv6_is_preferred_to_ipv4_and_a_relay_never_replaces_a_direct_path() {
+    let story = Story::with_ready([(1, DIRECT_V4), (2, DIRECT_V6), (3, RELAYED)]);
+    assert_eq!(story.active(), Some(2));
+}
+
+#[test]
+fn an_equal_path_does_not_replace_the_one_in_use() {
+    let story = Story::with_ready([(5, DIRECT_V4), (2, DIRECT_V4)]);
+    assert_eq!(story.active(), Some(5));
+}
+
+#[test]
+fn a_path_whose_hello_never_comes_is_closed() {
+    let mut story = Story::new();
+    story.open(1, DIRECT_V4);
+    story.drain();
+    story.advance(Duration::from_secs(10));
+    assert!(story.drain().contains(&Action::Close { path: PathId(1) }));
+}
+
+// Liveness
+
+#[test]
+fn a_silent_direct_path_gives_way_to_the_relay_within_four_seconds() {
+    let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
+    let cut = story.now;
+    while story.active() == Some(2) {
+        story.peer.handle_traffic(story.now);
+        story.step(|peer, action, now| {
+            if let Action::Probe { path: PathId(1) } = action {
+                peer.handle_answer(PathId(1), Duration::from_millis(40));
+                let _ = now;
+            }
+        });
+    }
+    assert_eq!(story.active(), Some(1));
+    assert!(story.now - cut <= Duration::from_secs(4), "{:?}", story.now - cut);
+}
+
+#[test]
+fn an_idle_peer_is_not_probed() {
+    let mut story = Story::with_ready([(1, DIRECT_V4)]);
+    let start = story.now;
+    let mut last_probe = start;
+    while story.now < start + Duration::from_secs(600) && story.peer.poll_timeout().is_some() {
+        let now = story.now;
+        story.step(|peer, action, _| {
+            if let Action::Probe { path } = action {
+                last_probe = now;
+                peer.handle_answer(*path, Duration::from_millis(20));
+            }
+        });
+    }
+    assert!(last_probe - start <= Duration::from_secs(46), "{:?}", last_probe - start);
+    assert_eq!(story.active(), Some(1));
+}
+
+// Punching
+
+#[test]
+fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let mut punches = 0;
+    for _ in 0..200 {
+        story.step(|peer, action, _| match action {
+            Action::RequestPunch { .. } => punches += 1,
+            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20)),
+            _ => {}
+        });
+    }
+    assert!(punches > 5, "{punches}");
+    story.open(2, DIRECT_V4);
+    story.peer.handle_ready(PathId(2), story.now);
+    story.drain();
+    let end = story.now + Duration::from_secs(300);
+    while story.now < end && story.peer.poll_timeout().is_some() {
+        story.step(|peer, action, _| match action {
+            Action::RequestPunch { .. } => panic!("punched although a direct path is there"),
+            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20)),
+            _ => {}
+        });
+    }
+}
+
+#[test]
+fn a_punch_request_is_answered_and_dialed_when_the_answer_has_arrived() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    story.peer.handle_answer(PathId(1), Duration::from_millis(80));
+    story.drain();
+    let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1", "/ip4/198.51.100.7/tcp/4001"]);
+    story.peer.handle_punch_request(PathId(1), &offered, story.now);
+    assert_eq!(story.drain(), [Action::ReplyPunch { path: PathId(1) }]);
+    story.advance(Duration::from_millis(40));
+    let dials = story.drain();
+    let roles = dials.iter().filter_map(|a| match a {
+        Action::Dial { role, .. } => Some(*role),
+        _ => None,
+    });
+    assert_eq!(roles.collect::<Vec<_>>(), [Role::Dialer, Role::Listener]);
+}
+
+#[test]
+fn an_answer_that_was_not_asked_for_starts_no_dials() {
+    let mut story = Story::with_ready([]);
+    story.peer.handle_punch_reply(&addresses(["/ip4/198.51.100.7/tcp/22"]), story.now);
+    assert_eq!(story.drain(), []);
+}
+
+// Twins
+
+#[test]
+fn of_two_connections_of_one_kind_each_side_closes_only_what_it_should() {
+    let (small, large) = ordered_peers();
+    for (own, peer, closes) in [(small, large, false), (large, small, true)] {
+        let mut story = Story::between(own, peer);
+        story.open_as(1, DIRECT_V4, true);
+        story.open_as(2, DIRECT_V4, false);
+        story.peer.handle_ready(PathId(1), story.now);
+        story.peer.handle_ready(PathId(2), story.now);
+        story.drain();
+        story.advance(Duration::from_secs(5));
+        assert_eq!(story.drain().contains(&Action::Close { path: PathId(1) }), closes);
+        assert_eq!(story.active(), Some(if closes { 2 } else { 1 }));
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_active_path_is_always_a_best_ready_one(steps in prop::collection::vec((0u8..4, 0u64..8, 0usize..3), 1..80)) {
+        let kinds = [RELAYED, DIRECT_V4, DIRECT_V6];
+        let mut story = Story::new();
+        for (what, path, kind) in steps {
+            match what {
+                0 => story.open(path, kinds[kind]),
+                1 => story.peer.handle_ready(PathId(path), story.now),
+                2 => story.peer.handle_closed(PathId(path), story.now),
+                _ => story.advance(Duration::from_millis(path * 100)),
+            }
+            story.drain();
+            let best = story.peer.ready().first().map(|(opened, _)| opened.kind);
+            let active = story.peer.active().map(|(opened, ..)| opened.kind);
+            prop_assert_eq!(active, best);
+        }
+    }
+
+    #[test]
+    fn the_machine_never_asks_to_be_woken_in_the_past_twice(steps in prop::collection::vec((0u8..3, 0u64..4), 1..40)) {
+        let mut story = Story::new();
+        for (what, path) in steps {
+            match what {
+                0 => story.open(path, RELAYED),
+                1 => story.peer.handle_ready(PathId(path), story.now),
+                _ => story.peer.handle_traffic(story.now),
+            }
+            for _ in 0..30 {
+                let Some(next) = story.peer.poll_timeout() else { break };
+                story.now = story.now.max(next);
+                story.run_timeout();
+                if let Some(after) = story.peer.poll_timeout() {
+                    prop_assert!(after > story.now, "spins");
+                }
+            }
+        }
+    }
+}
+
+struct Story {
+    peer: PeerPaths,
+    id: PeerId,
+    now: Instant,
+}
+
+impl Story {
+    fn new() -> Self {
+        let (small, large) = ordered_peers();
+        Self::between(small, large)
+    }
+
+    fn between(own: PeerId, id: PeerId) -> Self {
+        let now = Instant::now();
+        Self { peer: PeerPaths::new(own, id, 42, now), id, now }
+    }
+
+    fn with_ready<const N: usize>(paths: [(u64, PathKind); N]) -> Self {
+        let mut story = Self::new();
+        for (path, kind) in paths {
+            story.open(path, kind);
+            story.peer.handle_ready(PathId(path), story.now);
+        }
+        story.drain();
+        story
+    }
+
+    fn open(&mut self, path: u64, kind: PathKind) {
+        self.open_as(path, kind, true);
+    }
+
+    fn open_as(&mut self, path: u64, kind: PathKind, outbound: bool) {
+        let remote = "/ip4/198.51.100.1/udp/4001/quic-v1".parse().unwrap();
+        self.peer.handle_opened(Opened { path: PathId(path), kind, remote, relay: None, outbound }, self.now);
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        self.peer.handle_timeout(self.now);
+    }
+
+    fn run_timeout(&mut self) -> Vec<Action> {
+        self.peer.handle_timeout(self.now);
+        self.drain()
+    }
+
+    /// Advances to the next timeout and shows each action to `react`.
+    fn step(&mut self, mut react: impl FnMut(&mut PeerPaths, &Action, Instant)) {
+        self.now = self.peer.poll_timeout().expect("a timeout").max(self.now);
+        for action in self.run_timeout() {
+            react(&mut self.peer, &action, self.now);
+        }
+    }
+
+    fn drain(&mut self) -> Vec<Action> {
+        std::iter::from_fn(|| self.peer.poll_action()).collect()
+    }
+
+    fn active(&self) -> Option<u64> {
+        self.peer.active().map(|(opened, ..)| opened.path.0)
+    }
+
+    fn uses(&self, path: Option<u64>) -> Action {
+        Action::Use { peer: self.id, path: path.map(PathId) }
+    }
+}
+
+fn ordered_peers() -> (PeerId, PeerId) {
+    let (a, b) = (PeerId::random(), PeerId::random());
+    if a.to_bytes() < b.to_bytes() { (a, b) } else { (b, a) }
+}
+
+fn circuit(relay: u8) -> Multiaddr {
+    format!("/ip4/203.0.113.{relay}/tcp/7777/p2p/{}/p2p-circuit", PeerId::random()).parse().unwrap()
+}
+
+fn addresses<const N: usize>(texts: [&str; N]) -> Vec<Multiaddr> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
