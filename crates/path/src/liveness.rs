@@ -94,6 +94,7 @@ impl Liveness {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test needs some first instant")]
 mod tests {
     use super::*;
 

@@ -207,6 +207,9 @@ impl PeerPaths {
     }
 
     pub fn handle_opened(&mut self, opened: Opened, now: Instant) {
+        if self.paths.contains_key(&opened.path) {
+            return;
+        }
         if self.paths.len() >= MAX_PATHS {
             self.actions.push_back(Action::Close { path: opened.path });
             return;

@@ -233,6 +233,7 @@ fn starts_with(address: &Multiaddr, prefix: &Multiaddr) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test needs some first instant")]
 mod tests {
     use super::*;
 
