@@ -5,7 +5,7 @@
 #   scripts/test.sh fast    everything except the laboratory: no root, no Debian packages
 #
 # Installs what it needs only where it is missing: Debian packages as root, cargo-nextest and cargo-deny
-# through cargo. Daemon logs of the laboratory go to PEERUP_LAB_LOGS (default: target/lab-logs).
+# through cargo. Daemon logs of the laboratory go to PEERUP_LAB_LOGS (an empty directory; default: target/lab-logs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null
@@ -107,8 +107,6 @@ tests() {
     if [ "$mode" = fast ]; then
         filter=(-E 'not (package(peerup-lab) & kind(test))')
     fi
-    rm -rf -- "$PEERUP_LAB_LOGS"
-    mkdir -p -- "$PEERUP_LAB_LOGS"
     cargo nextest run --locked --workspace --profile ci "${filter[@]}" || result=$?
     if ! unexpected_panics "$PEERUP_LAB_LOGS"; then
         echo "scripts/test.sh: a panic nobody provoked stands in the logs above" >&2
@@ -117,8 +115,19 @@ tests() {
     return "$result"
 }
 
-PEERUP_LAB_LOGS=${PEERUP_LAB_LOGS:-$PWD/target/lab-logs}
-export PEERUP_LAB_LOGS
+# Only the directory that is ours by name is emptied: logs of an earlier run would be judged again.
+prepare_logs() {
+    if [ -z "${PEERUP_LAB_LOGS:-}" ]; then
+        PEERUP_LAB_LOGS=$PWD/target/lab-logs
+        rm -rf -- "$PEERUP_LAB_LOGS"
+    fi
+    mkdir -p -- "$PEERUP_LAB_LOGS"
+    [ -z "$(ls -A -- "$PEERUP_LAB_LOGS")" ] || fail "PEERUP_LAB_LOGS=$PEERUP_LAB_LOGS is not empty"
+    PEERUP_LAB_LOGS=$(cd -- "$PEERUP_LAB_LOGS" && pwd)
+    export PEERUP_LAB_LOGS
+}
+
+prepare_logs
 
 step "toolchain" require_toolchain
 step "compiler" install_packages cc:build-essential
