@@ -22,6 +22,7 @@ pub mod clock;
 mod fault;
 mod host;
 pub mod impair;
+mod logs;
 mod nat;
 pub mod peerup;
 mod process;
@@ -88,6 +89,15 @@ impl Lab {
         a.0.keep_wire(wire);
         a.0.configure(&left, &networks(a.1)?)?;
         b.0.configure(&right, &networks(b.1)?)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for host in &self.hosts {
+            let log = host.read(&host.dir().join("home/.config/peerup/peerup.log"));
+            logs::keep(host.name(), "peerup", &log.unwrap_or_default());
+        }
     }
 }
 

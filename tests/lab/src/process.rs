@@ -133,7 +133,9 @@ impl Cmd {
     }
 
     fn line(&self) -> String {
-        let words: Vec<_> = self.words.iter().map(|word| quote(word)).collect();
+        let program = self.words[0].rsplit('/').next().unwrap_or_default();
+        let words = std::iter::once(program).chain(self.words[1..].iter().map(String::as_str));
+        let words: Vec<_> = words.map(quote).collect();
         let env = self.env.iter().filter(|(name, _)| name.starts_with("PEERUP_INVITE"));
         let env: String = env.map(|(name, value)| format!("{name}={} ", quote(value))).collect();
         format!("{}$ {env}{}", self.prompt, words.join(" "))

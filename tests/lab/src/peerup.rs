@@ -1,1 +1,0 @@
-//! peerup on laboratory hosts: a relay, nodes, and what they say about themselves.

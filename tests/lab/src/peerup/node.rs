@@ -1,0 +1,151 @@
+//! A peerup node on a host, driven by its command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::Pid;
+
+use super::{Status, binary, peerup};
+use crate::host::Host;
+use crate::process::{Cmd, Output, Process, Show};
+
+/// How long a command may take that talks to somebody else.
+const COMMAND: Duration = Duration::from_secs(40);
+
+/// The node of a host's only user.
+#[derive(Clone)]
+pub struct Node {
+    host: Host,
+    show: Show,
+}
+
+impl Node {
+    pub fn new(host: Host, show: Show) -> Self {
+        Self { host, show }
+    }
+
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub fn name(&self) -> &str {
+        self.host.name()
+    }
+
+    /// Where the node keeps everything.
+    pub fn dir(&self) -> PathBuf {
+        self.host.dir().join("home/.config/peerup")
+    }
+
+    /// `peerup WORDS…`.
+    pub fn cmd<W: Into<String>>(&self, words: impl IntoIterator<Item = W>) -> Result<Cmd> {
+        Ok(peerup(&self.host, words)?.deadline(COMMAND).show(self.show))
+    }
+
+    /// Runs `peerup WORDS…` and insists on exit code 0.
+    pub fn peerup<W: Into<String>>(&self, words: impl IntoIterator<Item = W>) -> Result<Output> {
+        self.cmd(words)?.run()
+    }
+
+    pub fn init(&self, relay: &str) -> Result<()> {
+        self.peerup(["init", "--non-interactive", "--name", self.name(), "--relay", relay])?;
+        Ok(())
+    }
+
+    /// This node's peer ID.
+    pub fn id(&self) -> Result<String> {
+        Ok(self.peerup(["whoami"])?.stdout.trim().to_owned())
+    }
+
+    /// Opens an invitation, which lasts until somebody joined.
+    pub fn invite(&self) -> Result<Invitation> {
+        let mut process = self.cmd(["invite", "--non-interactive", "--name", self.name()])?.spawn()?;
+        process.close_stdin();
+        let code =
+            process.wait_for_first_line(Duration::from_secs(20)).context("waiting for the invite code")?;
+        ensure!(!code.trim().is_empty(), "the invite code is an empty line");
+        Ok(Invitation { process, code: code.trim().to_owned() })
+    }
+
+    pub fn join(&self, code: &str) -> Result<Output> {
+        self.join_cmd(code)?.run()
+    }
+
+    pub fn join_cmd(&self, code: &str) -> Result<Cmd> {
+        let cmd = self.cmd(["join", "--non-interactive", "--name", self.name()])?;
+        Ok(cmd.env("PEERUP_INVITE_CODE", code))
+    }
+
+    pub fn up(&self) -> Result<Output> {
+        self.peerup(["up"])
+    }
+
+    pub fn down(&self) -> Result<Output> {
+        self.peerup(["down"])
+    }
+
+    pub fn status(&self) -> Result<Status> {
+        let output = self.cmd(["status", "--json"])?.show(Show::Nothing).try_run()?;
+        // Degraded (3) is an answer too.
+        ensure!(matches!(output.code, Some(0 | 3)), "{output}");
+        Status::parse(&output.stdout)
+    }
+
+    /// The class of the path to a peer; empty while there is none or no daemon answers.
+    pub fn class(&self, peer: &str) -> String {
+        self.status().and_then(|status| status.class(peer)).unwrap_or_default()
+    }
+
+    /// Waits until the path to a peer is of this class; says how long it took.
+    pub fn wait_for_class(&self, peer: &str, class: &str, deadline: Duration) -> Result<Duration> {
+        let what = format!("the path to {peer} is {class}");
+        let waited = self.host.wait_until(&what, deadline, || self.class(peer) == class);
+        waited.with_context(|| match self.status() {
+            Ok(status) => format!("status: {}", status.0),
+            Err(error) => format!("status: {error:#}"),
+        })
+    }
+
+    /// `kill -9` of the daemon; says how many processes that were.
+    pub fn kill_daemon(&self) -> Result<usize> {
+        Ok(self.host.kill_9(&format!("{} ", binary()?.display())))
+    }
+
+    /// The daemon's process id.
+    pub fn daemon_pid(&self) -> Result<Pid> {
+        let program = format!("{} ", binary()?.display());
+        let daemons = self.host.programs().into_iter().filter(|(_, line)| line.starts_with(&program));
+        let pids: Vec<_> = daemons.map(|(pid, _)| pid).collect();
+        let [pid] = pids[..] else { bail!("{} runs {} daemons", self.name(), pids.len()) };
+        Ok(pid)
+    }
+
+    pub fn log(&self) -> String {
+        self.host.read(&self.dir().join("peerup.log")).unwrap_or_default()
+    }
+}
+
+/// An open invitation.
+pub struct Invitation {
+    process: Process,
+    pub code: String,
+}
+
+impl Invitation {
+    /// Waits until `invite` ends by itself.
+    pub fn end(mut self, deadline: Duration) -> Result<Output> {
+        self.process.wait(deadline)
+    }
+
+    /// Waits until somebody joined.
+    pub fn joined(self) -> Result<()> {
+        let output = self.end(Duration::from_secs(15))?;
+        ensure!(output.code == Some(0), "{output}");
+        Ok(())
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.process.is_running()
+    }
+}
