@@ -1,6 +1,8 @@
 //! The format is frozen: each vector in `tests/golden` is what this build emits and what it parses, and
 //! `docs/wire.md` explains the very same bytes.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a panic names the line")]
+
 use std::net::Ipv4Addr;
 
 use data_encoding::HEXLOWER;
