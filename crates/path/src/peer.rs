@@ -33,6 +33,8 @@ const IDLE_AFTER: Duration = Duration::from_secs(45);
 const READY_DEADLINE: Duration = Duration::from_secs(6);
 /// Twins are left alone until both sides have had time to see both.
 const TWIN_GRACE: Duration = Duration::from_secs(3);
+/// From the announcement that a path goes away to its closing: several round trips of any usable path.
+const RETIRE_FOR: Duration = Duration::from_secs(2);
 /// Paths of one peer: both transports and families, twins, and circuits through a few relays.
 const MAX_PATHS: usize = 16;
 
@@ -67,9 +69,15 @@ pub enum Action {
     /// Offer our addresses on this path and ask for the peer's: both sides dial when the answer is in.
     RequestPunch {
         path: PathId,
+        attempt: u32,
     },
     /// Answer a punch request with our addresses.
     ReplyPunch {
+        path: PathId,
+        attempt: u32,
+    },
+    /// Tell the peer to stop using this path; `Close` follows when what is in flight has arrived.
+    Retire {
         path: PathId,
     },
     Close {
@@ -122,10 +130,16 @@ struct Path {
     opened: Opened,
     since: Instant,
     ready: bool,
+    /// Either side announced that it goes away; it takes no new packets.
+    retiring: Option<Instant>,
     live: Liveness,
 }
 
 impl Path {
+    fn is_usable(&self) -> bool {
+        self.ready && self.retiring.is_none()
+    }
+
     fn is_direct(&self) -> bool {
         self.opened.kind.class == PathClass::Direct
     }
@@ -147,6 +161,8 @@ pub struct PeerPaths {
     last_reach: Option<Instant>,
     punch: Backoff,
     last_punch: Option<Instant>,
+    /// Numbers our punch requests; an answer counts for the latest only.
+    attempt: u32,
     /// The dials of an answered punch request, due when our answer has reached the peer.
     dial_at: Option<(Instant, Vec<Multiaddr>)>,
     /// When the peer falls idle; `None` while it is.
@@ -174,6 +190,7 @@ impl PeerPaths {
             last_reach: None,
             punch: Backoff::new(PUNCH_FIRST, PUNCH_CAP),
             last_punch: None,
+            attempt: 0,
             dial_at: None,
             idle_at: None,
             rng: SmallRng::seed_from_u64(seed),
@@ -190,7 +207,7 @@ impl PeerPaths {
 
     /// Every ready path, best first.
     pub fn ready(&self) -> Vec<(&Opened, Option<Duration>)> {
-        let mut ready: Vec<_> = self.paths.values().filter(|path| path.ready).collect();
+        let mut ready: Vec<_> = self.paths.values().filter(|path| path.is_usable()).collect();
         ready.sort_by_key(|path| (path.opened.kind, path.opened.path));
         ready.into_iter().map(|path| (&path.opened, path.live.rtt())).collect()
     }
@@ -215,7 +232,10 @@ impl PeerPaths {
             return;
         }
         self.actions.push_back(Action::OpenStream { path: opened.path });
-        self.paths.insert(opened.path, Path { opened, since: now, ready: false, live: Liveness::new(now) });
+        self.paths.insert(
+            opened.path,
+            Path { opened, since: now, ready: false, retiring: None, live: Liveness::new(now) },
+        );
     }
 
     /// The peer acknowledged our hello on this path.
@@ -244,6 +264,23 @@ impl PeerPaths {
             self.actions.push_back(Action::Close { path });
             self.forget(path, Reason::PathClosed, now);
         }
+    }
+
+    /// The peer announced that this path goes away: packets leave it before it closes.
+    pub fn handle_retired(&mut self, path: PathId, now: Instant) {
+        let Some(found) = self.paths.get_mut(&path) else { return };
+        found.retiring.get_or_insert(now + RETIRE_FOR * 2);
+        self.leave(path, Reason::PathClosed, now);
+    }
+
+    /// The peer said that it goes away: nothing of it is usable, and nobody answers for a while.
+    pub fn handle_goodbye(&mut self, now: Instant) {
+        for path in self.paths.keys().copied().collect::<Vec<_>>() {
+            self.handle_unusable(path, now);
+        }
+        self.reach.rest();
+        self.reach.postpone(now + REACH_FIRST * 5);
+        self.last_reach = None;
     }
 
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
@@ -311,18 +348,18 @@ impl PeerPaths {
     }
 
     /// The peer asks to punch and offers its addresses: answer, and dial when the answer is there.
-    pub fn handle_punch_request(&mut self, path: PathId, offered: &[Multiaddr], now: Instant) {
+    pub fn handle_punch_request(&mut self, path: PathId, attempt: u32, offered: &[Multiaddr], now: Instant) {
         let Some(relayed) = self.paths.get(&path) else { return };
         let travel = relayed.live.rtt().unwrap_or_default() / 2;
-        self.actions.push_back(Action::ReplyPunch { path });
+        self.actions.push_back(Action::ReplyPunch { path, attempt });
         self.punched(now);
         self.dial_at = Some((now + travel, accept(offered)));
     }
 
     /// The peer's answer to our punch request: dial at once, for the peer dials as this arrives.
-    pub fn handle_punch_reply(&mut self, offered: &[Multiaddr], now: Instant) {
-        // An answer that nobody asked for would make us dial on a stranger's schedule.
-        if self.last_punch.is_none_or(|at| at + PUNCH_SPACING < now) {
+    pub fn handle_punch_reply(&mut self, attempt: u32, offered: &[Multiaddr], now: Instant) {
+        // An answer that nobody asked for, or that is late, would make us dial on the peer's schedule alone.
+        if attempt != self.attempt || self.last_punch.is_none_or(|at| at + PUNCH_SPACING < now) {
             return;
         }
         self.dial_direct(accept(offered), Role::Dialer);
@@ -343,12 +380,13 @@ impl PeerPaths {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probed = |path: &&Path| path.ready && self.idle_at.is_some();
+        let probed = |path: &&Path| path.is_usable() && self.idle_at.is_some();
         let probes = self.paths.values().filter(probed).map(|path| path.live.poll_timeout());
         let hellos = self.paths.values().filter(|path| !path.ready).map(|path| path.since + READY_DEADLINE);
         let reach = self.active.is_none().then(|| self.reach.due()).flatten();
         let dial = self.dial_at.as_ref().map(|(at, _)| *at);
         let twins = self.twins().map(|path| self.paths[&path].since + TWIN_GRACE);
+        let retired = self.paths.values().filter_map(|path| path.retiring);
         probes
             .chain(self.idle_at)
             .chain(hellos)
@@ -368,7 +406,7 @@ impl PeerPaths {
     }
 
     fn has_direct(&self) -> bool {
-        self.paths.values().any(|path| path.ready && path.is_direct())
+        self.paths.values().any(|path| path.is_usable() && path.is_direct())
     }
 
     /// Probes what is due and gives up what is dead or never became ready.
@@ -382,7 +420,7 @@ impl PeerPaths {
                 }
                 continue;
             }
-            if idle {
+            if idle || path.retiring.is_some() {
                 continue;
             }
             match path.live.handle_timeout(self.active == Some(*id), now) {
@@ -399,10 +437,21 @@ impl PeerPaths {
 
     fn forget(&mut self, path: PathId, reason: Reason, now: Instant) {
         let Some(gone) = self.paths.remove(&path) else { return };
-        if self.active != Some(path) {
-            return;
+        if self.active == Some(path) {
+            self.replace(gone.opened.kind, reason, now);
         }
-        self.select_after(gone.opened.kind, reason, now);
+    }
+
+    /// Moves packets away from a path that stays open for a moment.
+    fn leave(&mut self, path: PathId, reason: Reason, now: Instant) {
+        if self.active == Some(path) {
+            let kind = self.paths[&path].opened.kind;
+            self.replace(kind, reason, now);
+        }
+    }
+
+    fn replace(&mut self, from: PathKind, reason: Reason, now: Instant) {
+        self.activate(self.best(), Some(from), reason, now);
         match self.active {
             None => self.reach.hasten(now),
             Some(_) if !self.has_direct() => self.punch.hasten(now + PUNCH_FIRST),
@@ -411,8 +460,8 @@ impl PeerPaths {
     }
 
     fn best(&self) -> Option<PathId> {
-        let ready = self.paths.values().filter(|path| path.ready);
-        ready.map(|path| (path.opened.kind, path.opened.path)).min().map(|(_, path)| path)
+        let usable = self.paths.values().filter(|path| path.is_usable());
+        usable.map(|path| (path.opened.kind, path.opened.path)).min().map(|(_, path)| path)
     }
 
     fn select(&mut self, reason: Reason, now: Instant) {
@@ -424,10 +473,6 @@ impl PeerPaths {
         }
         let reason = if from.is_none() { Reason::FirstPath } else { reason };
         self.activate(Some(best), from, reason, now);
-    }
-
-    fn select_after(&mut self, from: PathKind, reason: Reason, now: Instant) {
-        self.activate(self.best(), Some(from), reason, now);
     }
 
     fn activate(&mut self, path: Option<PathId>, from: Option<PathKind>, reason: Reason, now: Instant) {
@@ -458,7 +503,8 @@ impl PeerPaths {
             return;
         }
         self.punched(now);
-        self.actions.push_back(Action::RequestPunch { path });
+        self.attempt = self.attempt.wrapping_add(1);
+        self.actions.push_back(Action::RequestPunch { path, attempt: self.attempt });
     }
 
     fn punched(&mut self, now: Instant) {
@@ -494,7 +540,7 @@ impl PeerPaths {
     /// Surplus connections that this side dialed: another one of the same kind was dialed by the peer with the
     /// smaller ID, or by us earlier.
     fn twins(&self) -> impl Iterator<Item = PathId> + '_ {
-        let ready = || self.paths.values().filter(|path| path.ready);
+        let ready = || self.paths.values().filter(|path| path.is_usable());
         ready().filter(|path| path.opened.outbound).filter_map(move |own| {
             let same = |other: &&Path| {
                 let (own, other) = (&own.opened, &other.opened);
@@ -508,18 +554,21 @@ impl PeerPaths {
         })
     }
 
+    /// Surplus connections are announced, left alone for what is in flight, then closed.
     fn close_twins(&mut self, now: Instant) {
         let aged = |path: &PathId| self.paths[path].since + TWIN_GRACE <= now;
         let surplus: Vec<PathId> = self.twins().filter(aged).collect();
         for path in surplus {
-            // The survivor takes over first; its kind is the same, so packets notice nothing.
-            if self.active == Some(path) {
-                let kind = self.paths[&path].opened.kind;
-                self.paths.remove(&path);
-                self.activate(self.best(), Some(kind), Reason::BetterPath, now);
-            } else {
-                self.paths.remove(&path);
-            }
+            let Some(found) = self.paths.get_mut(&path) else { continue };
+            found.retiring = Some(now + RETIRE_FOR);
+            self.actions.push_back(Action::Retire { path });
+            // The survivor's kind is the same, so packets notice nothing.
+            self.leave(path, Reason::BetterPath, now);
+        }
+        let retired = |path: &Path| path.retiring.is_some_and(|at| at <= now);
+        let gone: Vec<PathId> = self.paths.values().filter(|p| retired(p)).map(|p| p.opened.path).collect();
+        for path in gone {
+            self.paths.remove(&path);
             self.actions.push_back(Action::Close { path });
         }
     }

@@ -170,8 +170,8 @@ fn a_punch_request_is_answered_and_dialed_when_the_answer_has_arrived() {
     story.peer.handle_answer(PathId(1), Duration::from_millis(80));
     story.drain();
     let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1", "/ip4/198.51.100.7/tcp/4001"]);
-    story.peer.handle_punch_request(PathId(1), &offered, story.now);
-    assert_eq!(story.drain(), [Action::ReplyPunch { path: PathId(1) }]);
+    story.peer.handle_punch_request(PathId(1), 9, &offered, story.now);
+    assert_eq!(story.drain(), [Action::ReplyPunch { path: PathId(1), attempt: 9 }]);
     story.advance(Duration::from_millis(40));
     let dials = story.drain();
     let roles = dials.iter().filter_map(|a| match a {
@@ -184,7 +184,7 @@ fn a_punch_request_is_answered_and_dialed_when_the_answer_has_arrived() {
 #[test]
 fn an_answer_that_was_not_asked_for_starts_no_dials() {
     let mut story = Story::with_ready([]);
-    story.peer.handle_punch_reply(&addresses(["/ip4/198.51.100.7/tcp/22"]), story.now);
+    story.peer.handle_punch_reply(0, &addresses(["/ip4/198.51.100.7/tcp/22"]), story.now);
     assert_eq!(story.drain(), []);
 }
 
@@ -200,10 +200,31 @@ fn of_two_connections_of_one_kind_each_side_closes_only_what_it_should() {
         story.peer.handle_ready(PathId(1), story.now);
         story.peer.handle_ready(PathId(2), story.now);
         story.drain();
-        story.advance(Duration::from_secs(5));
-        assert_eq!(story.drain().contains(&Action::Close { path: PathId(1) }), closes);
+        story.advance(Duration::from_secs(4));
+        let announced = story.drain();
+        assert_eq!(announced.contains(&Action::Retire { path: PathId(1) }), closes);
+        assert!(!announced.contains(&Action::Close { path: PathId(1) }), "in-flight packets need time");
         assert_eq!(story.active(), Some(if closes { 2 } else { 1 }));
+        story.advance(Duration::from_secs(3));
+        assert_eq!(story.drain().contains(&Action::Close { path: PathId(1) }), closes);
     }
+}
+
+#[test]
+fn packets_leave_a_path_that_the_peer_retires() {
+    let mut story = Story::with_ready([(1, DIRECT_V4), (2, DIRECT_V4)]);
+    story.peer.handle_retired(PathId(1), story.now);
+    assert_eq!(story.active(), Some(2));
+}
+
+#[test]
+fn a_goodbye_makes_the_peer_offline_at_once() {
+    let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
+    story.peer.handle_goodbye(story.now);
+    assert_eq!(story.active(), None);
+    assert!(!story.peer.is_connecting(story.now));
+    assert!(story.drain().contains(&story.uses(None)));
+    assert!(story.peer.poll_timeout().is_some(), "it is tried again later");
 }
 
 proptest! {
