@@ -144,7 +144,9 @@ impl Problem {
     fn hint(&self) -> Option<String> {
         let text = match self {
             Self::TooLarge { .. } => "is this the right file?".into(),
-            Self::Syntax { .. } => "check the indentation and the `:` after each key".into(),
+            Self::Syntax { .. } => {
+                "check the indentation (closing brackets too) and the `:` after each key".into()
+            }
             Self::Feature { .. } => "write the values out".into(),
             Self::Duplicate { .. } => "keep one of the two".into(),
             Self::UnknownKey { known, .. } => format!("known here: {}", known.join(", ")),

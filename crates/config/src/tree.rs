@@ -178,10 +178,18 @@ impl<'t> Builder<'t> {
     fn scalar(&self, text: &str, style: ScalarStyle, span: Span) -> Node {
         let null = style == ScalarStyle::Plain && matches!(text, "" | "~" | "null" | "Null" | "NULL");
         let value = if null { Value::Null } else { Value::Scalar(text.to_owned()) };
+        Node { value, span: self.scalar_bytes(style, span), at: position(span.start) }
+    }
+
+    /// The parser's spans take in a comment after a quoted scalar, and the blank lines after `|` and `>`.
+    fn scalar_bytes(&self, style: ScalarStyle, span: Span) -> Range<usize> {
         let bytes = self.bytes(span);
-        // The parser lets `|` and `>` scalars reach into the blank lines that follow.
-        let end = bytes.start + self.text[bytes.clone()].trim_end().len();
-        Node { value, span: bytes.start..end, at: position(span.start) }
+        let text = &self.text[bytes.clone()];
+        let len = match style {
+            ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted => quoted_len(text),
+            ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => text.trim_end().len(),
+        };
+        bytes.start..bytes.start + len
     }
 
     fn nested(
@@ -232,9 +240,9 @@ impl<'t> Builder<'t> {
 
     fn key(&mut self, (event, span): Located<'t>) -> Result<(String, Range<usize>, Position), ConfigError> {
         match event {
-            Event::Scalar(text, _, anchor, tag) => {
+            Event::Scalar(text, style, anchor, tag) => {
                 refuse_decorated(anchor, tag.is_some(), span)?;
-                Ok((text.into_owned(), self.bytes(span), position(span.start)))
+                Ok((text.into_owned(), self.scalar_bytes(style, span), position(span.start)))
             }
             Event::Alias(_) => Err(feature("aliases (`*name`)", span)),
             Event::Nothing
@@ -268,6 +276,22 @@ impl<'t> Builder<'t> {
     fn byte(&self, marker: Marker) -> usize {
         self.offsets.get(marker.index()).copied().unwrap_or(self.text.len())
     }
+}
+
+/// Up to and including the closing quote of the quoted scalar that `text` starts with.
+fn quoted_len(text: &str) -> usize {
+    let mut bytes = text.bytes().enumerate();
+    let Some((_, quote)) = bytes.next() else { return 0 };
+    while let Some((index, byte)) = bytes.next() {
+        let doubled = quote == b'\'' && byte == quote && text.as_bytes().get(index + 1) == Some(&quote);
+        let escaping = quote == b'"' && byte == b'\\';
+        if doubled || escaping {
+            bytes.next();
+        } else if byte == quote {
+            return index + 1;
+        }
+    }
+    text.len()
 }
 
 /// Block collections have no opening character, so their first event covers nothing.
@@ -321,6 +345,18 @@ mod tests {
         let root = Node::parse(text).unwrap();
         assert_eq!(&text[root.entries()[0].value.span.clone()], "- x");
         assert!(text[..root.entries()[1].value.span.end].ends_with("long"));
+    }
+
+    #[test]
+    fn a_quoted_scalar_ends_at_its_closing_quote() {
+        for quoted in [r#""a""#, r#""a\"b\\""#, "'a'", "'it''s'", "'a\\'", r#""""#] {
+            let text = format!("k: {quoted}  # \"c' \nl: {quoted} \n{quoted} : {quoted}");
+            let root = Node::parse(&text).unwrap();
+            for entry in root.entries() {
+                assert_eq!(&text[entry.value.span.clone()], quoted);
+            }
+            assert_eq!(&text[root.entries()[2].key_span.clone()], quoted);
+        }
     }
 
     #[test]

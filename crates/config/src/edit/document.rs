@@ -118,7 +118,7 @@ impl<'t> Document<'t> {
 
     fn fill_root(&self, span: &Range<usize>, fragment: Fragment<'_>) -> Spliced {
         match span.is_empty() {
-            true => Some(vec![self.lines_at(self.text.len(), &fragment.block(0, self.style))]),
+            true => Some(vec![self.new_section(&fragment.block(0, self.style))]),
             false => self.on_one_line(span, fragment.flow()),
         }
     }
