@@ -48,8 +48,8 @@ install_packages() {
     fi
     command -v apt-get >/dev/null || fail "these Debian packages are missing, and there is no apt-get: $missing"
     if [ "$(id -u)" -ne 0 ]; then
-        sudo -n true 2>/dev/null || fail "these packages are missing: $missing
-hint: sudo apt-get install --no-install-recommends $missing"
+        command -v sudo >/dev/null || fail "these packages are missing: $missing
+hint: as root: apt-get install --no-install-recommends $missing"
         sudo=(sudo)
     fi
     echo "installing the missing packages: $missing"

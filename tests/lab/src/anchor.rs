@@ -194,6 +194,7 @@ fn host_script(name: &str) -> String {
            echo 0 > /proc/sys/net/ipv6/conf/$key/accept_ra
            echo 0 > /proc/sys/net/ipv6/conf/$key/accept_dad
          done
+         echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
          ip link set lo up
          echo cubic 2>/dev/null > /proc/sys/net/ipv4/tcp_congestion_control || true
          echo ready

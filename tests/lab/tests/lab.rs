@@ -101,7 +101,7 @@ fn segments_carry_both_families_and_cubic_and_ssh_works_on_them() {
 fn a_capture_sees_plaintext_and_counters_count_it() {
     let mut lab = Lab::new("capture").unwrap();
     let (a, b) = neighbours(&mut lab, "10.9.0.0/24", ["10.9.0.1", "10.9.0.2"]);
-    let capture = Capture::start(&b, "eth0", "icmp").unwrap();
+    let capture = Capture::start(&b, "eth0").unwrap();
     let before = Counters::of(&b, "eth0").unwrap();
     // The pattern c0ffee… in every payload.
     a.run(["ping", "-c", "3", "-i", "0.05", "-p", "c0ffee11", "10.9.0.2"]).unwrap();

@@ -1,52 +1,78 @@
-//! What passes on a wire, as bytes: to show that something does, or does not.
+//! What passes on a link, as bytes: to show that something does, or does not.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::signal::Signal;
 
 use crate::host::Host;
 use crate::process::{Process, Show};
+use crate::tool;
 
-/// A running capture of one link (or `any`).
+/// Between the last reply a test saw and the capture's end: frames already in the socket are still written.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// A running capture of one link.
 pub struct Capture {
-    tcpdump: Process,
+    program: Process,
 }
 
 impl Capture {
-    /// `filter` in tcpdump's language; empty captures everything.
-    pub fn start(host: &Host, link: &str, filter: &str) -> Result<Self> {
-        let words = ["-i", link, "-w", "-", "-U", "--immediate-mode", "-s", "0", "-Z", "root"];
-        let tcpdump = host.cmd("tcpdump").args(words).args(filter.split_whitespace());
-        let tcpdump = tcpdump.show(Show::Nothing).spawn()?;
-        tcpdump.wait_for_line("listening on", Duration::from_secs(10)).context("starting tcpdump")?;
-        Ok(Self { tcpdump })
+    pub fn start(host: &Host, link: &str) -> Result<Self> {
+        let cmd = host.cmd(&tool()?.display().to_string()).args(["capture", link]).show(Show::Nothing);
+        let program = cmd.spawn()?;
+        program.wait_for_line("capturing", Duration::from_secs(10)).context("starting a capture")?;
+        Ok(Self { program })
     }
 
-    /// Ends the capture and hands out all frames, in pcap form.
-    pub fn stop(mut self) -> Result<Frames> {
-        self.tcpdump.signal(Signal::SIGINT);
-        self.tcpdump.wait(Duration::from_secs(10)).context("ending tcpdump")?;
-        Ok(Frames { pcap: self.tcpdump.stdout_bytes() })
+    /// Ends the capture and hands out all frames.
+    pub fn stop(self) -> Result<Frames> {
+        crate::clock::pause(SETTLE);
+        self.program.kill();
+        Frames::parse(&self.program.stdout_bytes()).context("the capture is damaged")
     }
 }
 
-/// Captured frames.
+/// Captured frames; on a TUN device these are IP packets.
 pub struct Frames {
-    pcap: Vec<u8>,
+    frames: Vec<Vec<u8>>,
 }
 
 impl Frames {
+    /// Each frame follows its length, a u32 in network order; the last one may be cut off.
+    fn parse(mut bytes: &[u8]) -> Option<Self> {
+        let mut frames = Vec::new();
+        while let Some((len, rest)) = bytes.split_first_chunk() {
+            let len = usize::try_from(u32::from_be_bytes(*len)).ok()?;
+            let Some((frame, rest)) = rest.split_at_checked(len) else { break };
+            frames.push(frame.to_vec());
+            bytes = rest;
+        }
+        Some(Self { frames })
+    }
+
     pub fn len(&self) -> usize {
-        self.pcap.len()
+        self.frames.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.pcap.is_empty()
+        self.frames.is_empty()
     }
 
     /// Whether the bytes occur in one of the frames.
     pub fn contain(&self, bytes: &[u8]) -> bool {
-        self.pcap.windows(bytes.len()).any(|window| window == bytes)
+        self.frames.iter().any(|frame| frame.windows(bytes.len()).any(|window| window == bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_found_inside_a_frame_but_not_across_two() {
+        let frames = Frames::parse(b"\0\0\0\x03abc\0\0\0\x02de\0\0\0\x09cut off").unwrap();
+        assert_eq!(frames.len(), 2);
+        assert!(frames.contain(b"bc") && frames.contain(b"de"));
+        assert!(!frames.contain(b"cd") && !frames.contain(b"cut"));
     }
 }

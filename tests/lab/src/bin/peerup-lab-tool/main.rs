@@ -1,6 +1,7 @@
 //! Small programs that the laboratory runs inside its namespaces.
 #![forbid(unsafe_code)]
 
+mod capture;
 mod udp;
 mod wire;
 
@@ -10,7 +11,10 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.split_first() {
         Some((name, rest)) if name == "wire" => wire::run(rest),
+        Some((name, rest)) if name == "capture" => capture::run(rest),
         Some((name, rest)) if name == "udp" => udp::run(rest),
-        _ => bail!("usage: peerup-lab-tool wire NETNS TAP NETNS TAP IMPAIRMENT… | udp PORT [DESTINATION…]"),
+        _ => bail!(
+            "usage: peerup-lab-tool wire NETNS TAP NETNS TAP IMPAIRMENT… | udp PORT [DESTINATION…] | capture LINK"
+        ),
     }
 }
