@@ -1,0 +1,118 @@
+//! The Linux TUN driver (Documentation/networking/tuntap.rst), through `tun-rs`.
+
+use std::fs::OpenOptions;
+use std::io;
+
+use tun_rs::{AsyncDevice, DeviceBuilder};
+
+use crate::name::is_interface_name;
+use crate::{Device, TunError};
+
+const NODE: &str = "/dev/net/tun";
+
+/// Below this the kernel turns IPv6 off on the link (RFC 8200 §5).
+const MIN_MTU: u16 = 1280;
+
+/// errno values that the driver uses with a meaning of its own.
+mod errno {
+    pub(super) const EPERM: i32 = 1;
+    pub(super) const ENXIO: i32 = 6;
+    pub(super) const EBUSY: i32 = 16;
+    pub(super) const ENODEV: i32 = 19;
+    pub(super) const EINVAL: i32 = 22;
+}
+
+/// A TUN device of this host. Non-persistent: the kernel removes the interface when this is dropped or the
+/// process ends. An interface that an administrator made persistent (`ip tuntap add`) is attached to and stays.
+pub struct TunDevice {
+    device: AsyncDevice,
+    name: String,
+    mtu: u16,
+}
+
+impl TunDevice {
+    /// Creates the interface, down and without addresses. Needs a tokio runtime with I/O.
+    pub fn create(name: &str, mtu: u16) -> Result<Self, TunError> {
+        if !is_interface_name(name) {
+            return Err(TunError::BadName { interface: name.into() });
+        }
+        if mtu < MIN_MTU {
+            return Err(TunError::BadMtu { mtu, min: MIN_MTU });
+        }
+        check_node()?;
+        let device = build(name, mtu).map_err(|error| explain(name, error))?;
+        Ok(Self { device, name: name.into(), mtu })
+    }
+}
+
+impl Device for TunDevice {
+    async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.device.recv(buffer).await
+    }
+
+    fn try_recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.device.try_recv(buffer)
+    }
+
+    async fn send(&self, packet: &[u8]) -> io::Result<()> {
+        self.device.send(packet).await.map(drop)
+    }
+
+    fn try_send(&self, packet: &[u8]) -> io::Result<()> {
+        self.device.try_send(packet).map(drop)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu
+    }
+}
+
+/// The queue length stays at the driver's default here: the ioctl that sets it is closed to user namespaces, the
+/// netlink message that `peerup-netcfg` sends is not.
+fn build(name: &str, mtu: u16) -> io::Result<AsyncDevice> {
+    DeviceBuilder::new()
+        .name(name)
+        .mtu(mtu)
+        .packet_information(false)
+        .offload(false)
+        .inherit_enable_state()
+        .build_async()
+}
+
+/// Opens the node once before the driver is asked for anything: only here "not allowed" can be told from
+/// "CAP_NET_ADMIN is missing", and a missing node must not be created on the administrator's behalf.
+fn check_node() -> Result<(), TunError> {
+    let Err(error) = OpenOptions::new().read(true).write(true).open(NODE) else { return Ok(()) };
+    Err(match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::NotFound, _) => TunError::NodeMissing,
+        (io::ErrorKind::PermissionDenied, _) => TunError::NodeForbidden(error),
+        (_, Some(errno::ENXIO | errno::ENODEV)) => TunError::NoDriver(error),
+        _ => TunError::Open(error),
+    })
+}
+
+/// What TUNSETIFF means by its errno (drivers/net/tun.c, `tun_set_iff`).
+fn explain(name: &str, source: io::Error) -> TunError {
+    let interface = name.to_owned();
+    match source.raw_os_error() {
+        Some(errno::EPERM) => TunError::NotPermitted { interface, source },
+        Some(errno::EBUSY) => TunError::Busy { interface, source },
+        Some(errno::EINVAL) => TunError::NameTaken { interface, source },
+        _ => TunError::Create { interface, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_or_mtu_that_cannot_work_is_refused_before_the_kernel_is_asked() {
+        assert!(matches!(TunDevice::create("tun%d", 1280), Err(TunError::BadName { .. })));
+        assert!(matches!(TunDevice::create("peerup0", 1279), Err(TunError::BadMtu { mtu: 1279, min: 1280 })));
+    }
+}
