@@ -40,6 +40,7 @@ pub use anchor::require_tun;
 pub use fault::Cut;
 pub use host::{Host, Link};
 pub use nat::{Nat, NatKind};
+pub use nix::sys::signal::Signal;
 pub use process::{Cmd, Output, Process, Show, say, tail};
 pub use segment::Segment;
 pub use wire::{Impairment, Wire, beside_this_program, tool};

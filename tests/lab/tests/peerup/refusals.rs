@@ -1,0 +1,158 @@
+//! What is not let in, and says so.
+
+use std::time::Duration;
+
+use peerup_lab::peerup::{INVITER, JOINER, Node, Pair};
+use peerup_lab::tools::capture::Capture;
+use peerup_lab::tools::ping::{first_reply, pings};
+use peerup_lab::{Host, Show, clock};
+
+use crate::limits::{DIRECT, FIRST_REPLY, REMOVED_PEER_CLOSES};
+
+#[test]
+fn an_unauthorised_peer_gets_nothing_through() {
+    let mut pair = Pair::direct("unauthorised", crate::neighbours).unwrap();
+    let mallory = stranger(&mut pair);
+    // It trusts a, knows where a is and takes a's address for its own target; a has never heard of it.
+    let id = pair.a.id().unwrap();
+    mallory.peerup(["auth", "add", &id]).unwrap();
+    mallory.up().unwrap();
+    assert_eq!(pings(mallory.host(), INVITER, 5, Duration::from_millis(200)).unwrap().received, 0);
+    let status = pair.a.status().unwrap();
+    assert_eq!(status.0["peers"].as_array().unwrap().len(), 1, "{}", status.0);
+    assert_eq!(pings(pair.a.host(), JOINER, 50, Duration::from_millis(20)).unwrap().lost(), 0);
+}
+
+#[test]
+fn a_peer_the_relay_does_not_know_cannot_reserve_until_it_is_authorised() {
+    let pair = Pair::new("relay-gate", Show::Command, crate::homes).unwrap();
+    pair.a.init(&pair.relay.multiaddr()).unwrap();
+    pair.a.up().unwrap();
+    let state = || pair.a.status().unwrap().0["relays"][0]["state"].as_str().unwrap_or_default().to_owned();
+    let patience = clock::now() + FIRST_REPLY;
+    while clock::now() < patience {
+        assert_ne!(state(), "reserved");
+        clock::pause(Duration::from_millis(200));
+    }
+    // Live reload: the relay runs on, the node tries again by itself.
+    pair.relay.authorize(&pair.a.id().unwrap(), "a").unwrap();
+    pair.a.host().wait_until("a is reserved", Duration::from_secs(40), || state() == "reserved").unwrap();
+}
+
+#[test]
+fn a_removed_peer_is_cut_off_within_a_second() {
+    let pair = Pair::direct("removed", crate::homes).unwrap();
+    let id = pair.b.id().unwrap();
+    pair.a.peerup(["auth", "remove", &id]).unwrap();
+    let began = clock::now();
+    let answers = || pings(pair.b.host(), INVITER, 1, Duration::from_millis(10)).unwrap().received == 1;
+    let alone = |node: &Node| node.class("b").is_empty();
+    pair.a.host().wait_until("a closed the path", REMOVED_PEER_CLOSES, || alone(&pair.a)).unwrap();
+    println!("closed after {:?}", began.elapsed());
+    assert!(!answers());
+}
+
+#[test]
+fn a_spoofed_inner_source_does_not_arrive() {
+    let pair = Pair::direct("spoofed", crate::homes).unwrap();
+    let (a, b) = (pair.a.host(), pair.b.host());
+    let capture = Capture::start(a, "peerup0").unwrap();
+    b.run(["ip", "addr", "add", "10.64.0.99/32", "dev", "lo"]).unwrap();
+    b.run(["ip", "addr", "add", "192.0.2.99/32", "dev", "lo"]).unwrap();
+    for source in ["10.64.0.99", "192.0.2.99"] {
+        let spoofed = b.cmd("ping").args(["-c", "3", "-i", "0.1", "-W", "1", "-I", source, INVITER]);
+        assert_ne!(spoofed.try_run().unwrap().code, Some(0));
+    }
+    assert_eq!(pings(b, INVITER, 3, Duration::from_millis(50)).unwrap().lost(), 0);
+    let frames = capture.stop().unwrap();
+    assert!(frames.contain(&[10, 64, 0, 2, 10, 64, 0, 1]), "honest packets are not even seen");
+    assert!(!frames.contain(&[10, 64, 0, 99, 10, 64, 0, 1]) && !frames.contain(&[192, 0, 2, 99]));
+}
+
+#[test]
+fn a_damaged_config_names_line_and_column_and_starts_nothing() {
+    let pair = initialised("config");
+    let config = pair.a.dir().join("config.yaml");
+    let text = pair.a.host().read(&config).unwrap();
+    pair.a.host().write(&config, format!("{text}\nvnp:\n  mtu: 1300\n")).unwrap();
+    let line = text.lines().count() + 2;
+    for words in [vec!["up"], vec!["config", "validate"]] {
+        let refused = pair.a.cmd(words).unwrap().try_run().unwrap();
+        assert!(!matches!(refused.code, Some(0) | None), "{refused}");
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(
+            said.contains("vnp") && said.contains("vpn") && said.contains(&line.to_string()),
+            "{refused}"
+        );
+    }
+    nothing_runs(pair.a.host());
+}
+
+#[test]
+fn a_key_or_config_that_others_can_read_is_refused() {
+    for file in ["identity.key", "config.yaml"] {
+        let pair = initialised("readable");
+        pair.a.host().ask(&format!("chmod 644 ~/.config/peerup/{file}")).unwrap();
+        let refused = pair.a.cmd(["up"]).unwrap().try_run().unwrap();
+        assert!(!matches!(refused.code, Some(0) | None), "{refused}");
+        assert!(refused.stderr.contains(file) && refused.stderr.contains("chmod"), "{refused}");
+        nothing_runs(pair.a.host());
+    }
+}
+
+#[test]
+fn garbage_at_the_ports_of_relay_and_node_disturbs_nobody() {
+    let mut pair = Pair::direct("garbage", crate::neighbours).unwrap();
+    let vandal = pair.lab.host("vandal").unwrap().on(&pair.internet, "203.0.113.66").unwrap();
+    let stream = peerup_lab::tools::ping::ping(pair.a.host(), JOINER, 200, Duration::from_millis(20));
+    let mut stream = stream.spawn().unwrap();
+    for (address, port) in [("203.0.113.3", 7777), ("203.0.113.21", tcp_port(pair.a.host()))] {
+        // Random bytes, lengths of 4 GiB, and connections that say nothing, over TCP and UDP.
+        vandal
+            .ask(&format!(
+                "for i in 1 2 3 4 5; do
+                   head -c 100000 /dev/urandom | timeout 1 nc -N {address} {port} >/dev/null || true
+                   head -c 4096 /dev/zero | tr '\\0' '\\377' | timeout 1 nc -N {address} {port} >/dev/null || true
+                   head -c 1200 /dev/urandom | timeout 1 nc -u -w 1 {address} {port} >/dev/null || true
+                 done; timeout 2 nc {address} {port} </dev/null >/dev/null || true"
+            ))
+            .unwrap();
+    }
+    let pings =
+        peerup_lab::tools::ping::Pings::parse(&stream.wait(Duration::from_secs(60)).unwrap()).unwrap();
+    assert_eq!(pings.lost(), 0);
+    assert!(pair.relay.is_running());
+    for said in [pair.a.log(), pair.b.log(), pair.relay.output()] {
+        assert!(!said.contains("panicked"), "{said}");
+    }
+    first_reply(pair.b.host(), INVITER, DIRECT).unwrap();
+}
+
+/// A node that the relay knows and nobody else does.
+fn stranger(pair: &mut Pair) -> Node {
+    let host = pair.lab.host("mallory").unwrap().on(&pair.internet, "203.0.113.66 2001:db8::66").unwrap();
+    let mallory = Node::new(host, Show::Command);
+    mallory.init(&pair.relay.multiaddr()).unwrap();
+    pair.relay.authorize(&mallory.id().unwrap(), "mallory").unwrap();
+    mallory
+}
+
+fn initialised(name: &str) -> Pair {
+    let pair = Pair::new(name, Show::Command, crate::homes).unwrap();
+    pair.a.init(&pair.relay.multiaddr()).unwrap();
+    pair.a.id().unwrap();
+    pair
+}
+
+fn nothing_runs(host: &Host) {
+    assert!(!peerup_lab::tools::links::exists(host, "peerup0"));
+    let programs = host.programs();
+    assert!(!programs.iter().any(|(_, line)| line.contains("/peerup ")), "{programs:?}");
+}
+
+/// The TCP port the daemon listens on.
+fn tcp_port(host: &Host) -> u16 {
+    let listening = host.ask("ss -Hltn | awk '{print $4}'").unwrap();
+    let ports = listening.lines().filter_map(|address| address.rsplit(':').next()?.parse().ok());
+    ports.max().unwrap()
+}

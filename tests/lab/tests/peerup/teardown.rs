@@ -1,0 +1,79 @@
+//! `down` leaves the host as `up` found it, also after a crash.
+
+use std::time::Duration;
+
+use peerup_lab::Host;
+use peerup_lab::peerup::Pair;
+use peerup_lab::tools::links::{exists, network_state};
+
+const SOON: Duration = Duration::from_secs(5);
+
+#[test]
+fn down_leaves_links_routes_and_files_as_before() {
+    let pair = paired("down");
+    let before = network_state(pair.a.host()).unwrap();
+    pair.a.up().unwrap();
+    assert!(exists(pair.a.host(), "peerup0"));
+    assert_ne!(network_state(pair.a.host()).unwrap(), before);
+    pair.a.down().unwrap();
+    assert_eq!(network_state(pair.a.host()).unwrap(), before);
+    daemon_is_gone(pair.a.host());
+    // Coming up a second time finds nothing in the way.
+    pair.a.up().unwrap();
+    pair.a.down().unwrap();
+    assert_eq!(network_state(pair.a.host()).unwrap(), before);
+}
+
+#[test]
+fn cleanup_undoes_what_a_killed_daemon_left() {
+    let pair = paired("cleanup");
+    let before = network_state(pair.a.host()).unwrap();
+    pair.a.up().unwrap();
+    assert_eq!(pair.a.kill_daemon().unwrap(), 1);
+    daemon_is_gone(pair.a.host());
+    pair.a.peerup(["down", "--cleanup"]).unwrap();
+    assert_eq!(network_state(pair.a.host()).unwrap(), before);
+}
+
+#[test]
+fn sigterm_undoes_everything_too() {
+    let pair = paired("sigterm");
+    let before = network_state(pair.a.host()).unwrap();
+    let mut daemon = pair.a.cmd(["up", "--foreground"]).unwrap().spawn().unwrap();
+    let host = pair.a.host();
+    host.wait_until("the interface is up", SOON * 3, || exists(host, "peerup0")).unwrap();
+    pair.a.host().wait_until("the daemon answers", SOON, || pair.a.status().is_ok()).unwrap();
+    daemon.signal(peerup_lab::Signal::SIGTERM);
+    let output = daemon.wait(Duration::from_secs(10)).unwrap();
+    assert_eq!(output.code, Some(0), "{output}");
+    assert_eq!(network_state(pair.a.host()).unwrap(), before);
+}
+
+#[test]
+fn a_range_in_use_is_refused_and_its_owner_named() {
+    let pair = paired("range");
+    let a = pair.a.host();
+    a.run(["ip", "link", "add", "corp0", "type", "dummy"]).unwrap();
+    a.run(["ip", "addr", "add", "10.64.9.1/24", "dev", "corp0"]).unwrap();
+    a.run(["ip", "link", "set", "corp0", "up"]).unwrap();
+    let before = network_state(a).unwrap();
+    let refused = pair.a.cmd(["up"]).unwrap().try_run().unwrap();
+    assert_eq!(refused.code, Some(5), "{refused}");
+    assert!(refused.stderr.contains("corp0") || refused.stderr.contains("10.64.9"), "{refused}");
+    assert!(refused.stderr.contains("hint:"), "{refused}");
+    assert_eq!(network_state(a).unwrap(), before);
+    daemon_is_gone(a);
+}
+
+fn paired(name: &str) -> Pair {
+    let pair = Pair::new(name, peerup_lab::Show::Command, crate::homes).unwrap();
+    pair.pair().unwrap();
+    pair
+}
+
+fn daemon_is_gone(host: &Host) {
+    let program = peerup_lab::peerup::binary().unwrap();
+    let program = program.to_str().unwrap();
+    let running = || host.programs().into_iter().any(|(_, line)| line.starts_with(program));
+    host.wait_until("no daemon runs", SOON, || !running()).unwrap();
+}
