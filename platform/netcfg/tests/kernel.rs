@@ -375,10 +375,12 @@ impl Host {
 
 fn on_a_host(name: &str, test: impl AsyncFnOnce(&Host)) {
     inside(name, || {
-        run("ip link add eth0 type veth peer name isp && ip link set eth0 up && ip link set isp up");
-        run("timeout 10 sh -c 'until test $(ip -br link show up | grep -c \" UP \") = 2; do :; done'");
+        run("ip link add eth0 type veth peer name isp");
+        run("for card in eth0 isp; do ip link set $card addrgenmode none up || exit; done");
         run("ip addr add 192.168.7.2/24 dev eth0 && ip route add default via 192.168.7.1");
         run("ip -6 addr add 2001:db8::2/64 dev eth0 nodad && ip -6 route add default via 2001:db8::1");
+        await_shell(r#"test $(ip -br link show up | grep -c " UP ") = 2"#);
+        await_shell("ip -6 route show table local | grep -q db8::2");
         let host = Host { state: TempDir::new().expect("there is a directory for temporary files") };
         let before = snapshot();
         in_runtime(test(&host));
@@ -392,13 +394,16 @@ fn in_runtime(test: impl Future<Output = ()>) {
     runtime.expect("a runtime can be built").block_on(test);
 }
 
-/// Everything that this crate could change, without what changes in its own time: link-local addresses that come up
-/// on the host's card, and the queueing discipline that a link gets when it is up for the first time.
+/// Waits for what the kernel does in its own time: the state of a link, routes to an IPv6 address.
+fn await_shell(condition: &str) {
+    run(&format!("timeout 10 sh -c 'until {condition}; do :; done'"));
+}
+
+/// Everything that this crate could change, without the queueing discipline that a link gets when it is up for the
+/// first time and keeps.
 fn snapshot() -> String {
-    run(
-        "ip -d link | sed 's/qdisc [a-z_]*//'; ip route show table all; ip -6 route show table all | grep -v fe80; \
-         ip -o addr | grep -v fe80; ip rule; ip -6 rule",
-    )
+    run("ip -d link | sed 's/qdisc [a-z_]*//'; ip route show table all; ip -6 route show table all; \
+         ip -o addr; ip rule; ip -6 rule")
 }
 
 fn assert_unchanged(before: &str) {
