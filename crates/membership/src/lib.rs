@@ -16,7 +16,7 @@
 //!
 //! What this does not do: it opens no file ([`Membership::to_yaml`] is text), sends nothing, and does not
 //! decide whom to trust ([`Membership::set_authorized`] is told). An authorized peer that back-dates its first
-//! claim can push others to new addresses; pinning stops that, see docs/adr.
+//! claim can push others to new addresses; pinning stops that (docs/adr/0010).
 #![forbid(unsafe_code)]
 
 mod assignment;

@@ -204,7 +204,8 @@ impl Membership {
         Some(address)
     }
 
-    /// What an inviter granted: our address, and the claims it knows. Unsigned ones are addresses it holds
+    /// What an inviter granted: our address, and the claims it knows. Authorize the inviter first, or its own
+    /// claim is a stranger's. Unsigned ones are addresses it holds
     /// for other joiners. An address that we own already and that survives the claims is kept, because
     /// other members know it; claims that do not check out are skipped.
     pub fn handle_grant(

@@ -252,9 +252,9 @@ fn a_restart_keeps_every_address() {
 #[test]
 fn events_nobody_drains_are_bounded() {
     let mut node = node(1);
-    for epoch in 0..MAX_EVENTS as u64 + 10 {
-        node.claims.insert(id(2), AddressClaim { address: host(2 + (epoch % 2) as u8), ..claim(2, 2, 0) });
-        node.settle(NOW);
+    for last in 0..MAX_EVENTS + 10 {
+        let new = Some(host((last % 200) as u8));
+        node.push_event(Event::AddressChanged { peer: id(2), old: None, new });
     }
     assert_eq!(drain(&mut node).len(), MAX_EVENTS);
 }

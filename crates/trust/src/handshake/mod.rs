@@ -40,9 +40,6 @@ pub use grant::{Grant, GrantError};
 pub use inviter::{AcceptError, Inviter, InviterEvent};
 pub use joiner::{Joined, Joiner};
 
-/// The libp2p protocol of the stream.
-pub const PROTOCOL: &str = "/peerup/invite/1.0.0";
-
 const VERSION: u8 = 1;
 
 /// Why an attempt ended without a new member.
