@@ -105,7 +105,9 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn a_claim_cut_short_or_followed_by_bytes_is_refused(claim in any_claim(), at in any::<prop::sample::Index>()) {
+        fn a_claim_cut_short_or_followed_by_bytes_is_refused(
+            claim in any_claim(), at in any::<prop::sample::Index>(),
+        ) {
             let mut bytes = emitted(&claim);
             prop_assert_eq!(parse(&bytes[..at.index(bytes.len())]), Err(ClaimError::Truncated(Truncated)));
             bytes.push(0);

@@ -46,7 +46,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_update_equals_a_new_computation(words in vec(any::<u16>(), 2..40), new: u16, at in any::<prop::sample::Index>()) {
+        fn an_update_equals_a_new_computation(
+            words in vec(any::<u16>(), 2..40), new: u16, at in any::<prop::sample::Index>(),
+        ) {
             let bytes = |words: &[u16]| words.iter().flat_map(|w| w.to_be_bytes()).collect::<Vec<_>>();
             let before = internet(&[&bytes(&words)]);
             let mut changed = words.clone();

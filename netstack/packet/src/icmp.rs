@@ -309,7 +309,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_answer_is_a_sound_packet_that_is_itself_never_answered(bytes in any_packet(), why in 0..3usize) {
+        fn every_answer_is_a_sound_packet_that_is_itself_never_answered(
+            bytes in any_packet(), why in 0..3usize,
+        ) {
             let original = parse(&bytes);
             let answer = unreachable(&original, original.destination(), ALL[why]);
             let Some(answer) = answer else { return Ok(()) };

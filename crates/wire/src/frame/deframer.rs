@@ -205,7 +205,8 @@ mod tests {
                 writer.push_packet(seq as u32, body).unwrap();
                 expected.push((FrameKind::Packet, 0, seq as u32, body.clone()));
             }
-            let (mut deframer, mut rest, mut frames) = (Deframer::with_capacity(0), writer.as_bytes(), Vec::new());
+            let mut deframer = Deframer::with_capacity(0);
+            let (mut rest, mut frames) = (writer.as_bytes(), Vec::new());
             for cut in cuts.iter().cycle() {
                 let (head, tail) = rest.split_at((*cut).min(rest.len()));
                 feed(&mut deframer, head);
