@@ -3,10 +3,11 @@
 //! Everything runs in one laboratory, which the kernel takes down with this process, Ctrl-C included.
 #![forbid(unsafe_code)]
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use peerup_lab::peerup::{INVITER, JOINER, Node, Pair, natted};
+use peerup_lab::peerup::{self, INVITER, JOINER, Node, Pair, natted};
 use peerup_lab::tools::iperf::{self, Iperf};
 use peerup_lab::tools::ping::{Pings, first_reply, ping};
 use peerup_lab::tools::ssh::Sshd;
@@ -25,8 +26,15 @@ struct Figures {
     path: String,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    let Err(error) = demonstrate() else { return ExitCode::SUCCESS };
+    eprintln!("peerup-demo: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn demonstrate() -> Result<()> {
     require_tun()?;
+    peerup::binary()?;
     say(
         "\n  a (192.168.1.2) ── nat1 (203.0.113.11) ──┐\n                                            ├── relay (203.0.113.3)\n  \
          b (192.168.2.2) ── nat2 (203.0.113.12) ──┘\n",
@@ -38,7 +46,7 @@ fn main() -> Result<()> {
     pair.pair()?;
     chapter("bring both up");
     pair.up()?;
-    let figures = show(&pair)?;
+    let figures = show(&pair).with_context(|| pair.logs())?;
     chapter("take it down again");
     pair.a.down()?;
     pair.b.down()?;

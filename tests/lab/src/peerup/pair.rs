@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::{Node, Relay};
 use crate::nat::{Nat, NatKind};
@@ -64,17 +64,28 @@ impl Pair {
         place: impl FnMut(&mut Lab, &Segment, u8) -> Result<Host>,
     ) -> Result<(Self, Duration)> {
         let pair = Self::new(name, Show::Command, place)?;
-        pair.pair()?;
-        pair.up()?;
-        let first = first_reply(pair.a.host(), JOINER, Duration::from_secs(20))?;
+        let first = pair.start().with_context(|| pair.logs())?;
         Ok((pair, first))
+    }
+
+    fn start(&self) -> Result<Duration> {
+        self.pair()?;
+        self.up()?;
+        first_reply(self.a.host(), JOINER, Duration::from_secs(20))
     }
 
     /// As [`Pair::running`], and waits for the direct path.
     pub fn direct(name: &str, place: impl FnMut(&mut Lab, &Segment, u8) -> Result<Host>) -> Result<Self> {
         let (pair, _) = Self::running(name, place)?;
-        pair.wait_for_class("direct", Duration::from_secs(20))?;
+        pair.wait_for_class("direct", Duration::from_secs(20)).with_context(|| pair.logs())?;
         Ok(pair)
+    }
+
+    /// The latest lines of everybody's log.
+    pub fn logs(&self) -> String {
+        let nodes = [&self.a, &self.b];
+        let logs = nodes.map(|node| format!("--- peerup.log of {}\n{}", node.name(), tail(&node.log(), 40)));
+        format!("{}--- relay\n{}", logs.concat(), tail(&self.relay.output(), 40))
     }
 
     /// Waits until both sides say that their path is of this class.
@@ -89,10 +100,7 @@ impl Pair {
 impl Drop for Pair {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for node in [&self.a, &self.b] {
-                crate::say(&format!("--- peerup.log of {}\n{}", node.name(), tail(&node.log(), 60)));
-            }
-            crate::say(&format!("--- relay\n{}", tail(&self.relay.output(), 60)));
+            crate::say(&self.logs());
         }
     }
 }
