@@ -30,6 +30,6 @@ mod peer;
 mod reservation;
 mod schedule;
 
-pub use candidate::{MAX_CANDIDATES, dialable};
+pub use candidate::{Group, MAX_CANDIDATES, dialable, group};
 pub use peer::{Action, Event, Opened, PeerPaths, Reason, Role};
 pub use reservation::{RelayAction, Reservation, ReservationState};

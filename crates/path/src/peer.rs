@@ -159,6 +159,8 @@ pub struct PeerPaths {
     direct: VecDeque<Multiaddr>,
     reach: Backoff,
     last_reach: Option<Instant>,
+    /// Until when the attempt under way may succeed.
+    connecting_until: Option<Instant>,
     punch: Backoff,
     last_punch: Option<Instant>,
     /// Numbers our punch requests; an answer counts for the latest only.
@@ -188,6 +190,7 @@ impl PeerPaths {
             direct: VecDeque::new(),
             reach,
             last_reach: None,
+            connecting_until: None,
             punch: Backoff::new(PUNCH_FIRST, PUNCH_CAP),
             last_punch: None,
             attempt: 0,
@@ -217,10 +220,10 @@ impl PeerPaths {
         self.reason
     }
 
-    /// Whether an attempt to reach the peer is under way or due within moments.
-    pub fn is_connecting(&self, now: Instant) -> bool {
-        self.active.is_none()
-            && (!self.paths.is_empty() || self.last_reach.is_some_and(|at| now < at + READY_DEADLINE))
+    /// Whether an attempt to reach the peer is under way or about to start.
+    pub fn is_connecting(&self) -> bool {
+        let untried = self.last_reach.is_none() && self.reach.due().is_some();
+        self.active.is_none() && (untried || !self.paths.is_empty() || self.connecting_until.is_some())
     }
 
     pub fn handle_opened(&mut self, opened: Opened, now: Instant) {
@@ -280,7 +283,8 @@ impl PeerPaths {
         }
         self.reach.rest();
         self.reach.postpone(now + REACH_FIRST * 5);
-        self.last_reach = None;
+        self.last_reach = Some(now);
+        self.connecting_until = None;
     }
 
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
@@ -371,6 +375,7 @@ impl PeerPaths {
         if let Some((_, addresses)) = self.dial_at.take_if(|(at, _)| *at <= now) {
             self.dial_direct(addresses, Role::Listener);
         }
+        self.connecting_until.take_if(|until| *until <= now);
         if self.active.is_none() && self.reach.is_due(now) {
             self.reach_out(now);
         }
@@ -389,11 +394,13 @@ impl PeerPaths {
         let retired = self.paths.values().filter_map(|path| path.retiring);
         probes
             .chain(self.idle_at)
+            .chain(self.connecting_until)
             .chain(hellos)
             .chain(reach)
             .chain(self.punch.due())
             .chain(dial)
             .chain(twins)
+            .chain(retired)
             .min()
     }
 
@@ -489,6 +496,7 @@ impl PeerPaths {
 
     fn reach_out(&mut self, now: Instant) {
         self.last_reach = Some(now);
+        self.connecting_until = Some(now + READY_DEADLINE);
         self.reach.attempted(now, &mut self.rng);
         let peer = self.peer;
         let dial = |addresses| Action::Dial { peer, addresses, role: Role::Dialer };

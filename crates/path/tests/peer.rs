@@ -222,7 +222,7 @@ fn a_goodbye_makes_the_peer_offline_at_once() {
     let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
     story.peer.handle_goodbye(story.now);
     assert_eq!(story.active(), None);
-    assert!(!story.peer.is_connecting(story.now));
+    assert!(!story.peer.is_connecting());
     assert!(story.drain().contains(&story.uses(None)));
     assert!(story.peer.poll_timeout().is_some(), "it is tried again later");
 }

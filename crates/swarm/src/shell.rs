@@ -111,6 +111,7 @@ pub enum Event {
         error: String,
     },
     Listening(Multiaddr),
+    ListenExpired(Multiaddr),
     ListenFailed(ListenError),
     /// A reservation on `relay` holds or was renewed.
     Reserved {
@@ -371,6 +372,9 @@ impl PeerSwarm {
                 if !underlay::is_overlay(&address, &self.config.overlay) {
                     self.pending.push_back(Event::Listening(address));
                 }
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.pending.push_back(Event::ListenExpired(address));
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let Some(relay) = self.reservations.remove(&listener_id) else { return };

@@ -1,0 +1,91 @@
+//! Our own underlay addresses, as candidates for a punch (RFC 8445 words: host and server-reflexive candidates).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use peerup_path::{Group, MAX_CANDIDATES, dialable, group};
+use peerup_types::{Multiaddr, PeerId};
+
+#[derive(Debug, Default)]
+pub struct OwnAddresses {
+    /// Configured by the operator, for hosts behind 1:1 NAT.
+    external: Vec<Multiaddr>,
+    /// Listen addresses per interface, as the swarm reports them.
+    host: BTreeSet<Multiaddr>,
+    /// What each relay saw us as, per transport and family.
+    observed: BTreeMap<(PeerId, Group), Multiaddr>,
+}
+
+impl OwnAddresses {
+    pub fn new(external: Vec<Multiaddr>) -> Self {
+        Self { external, ..Self::default() }
+    }
+
+    pub fn listening(&mut self, address: Multiaddr) {
+        if dialable(&address) && self.host.len() < 4 * MAX_CANDIDATES {
+            self.host.insert(address);
+        }
+    }
+
+    pub fn expired(&mut self, address: &Multiaddr) {
+        self.host.remove(address);
+    }
+
+    /// Takes what `relay` observed; `true` when it is news.
+    pub fn observed(&mut self, relay: PeerId, address: &Multiaddr) -> bool {
+        let Some(group) = group(address) else { return false };
+        self.observed.insert((relay, group), address.clone()).as_ref() != Some(address)
+    }
+
+    pub fn forget_relay(&mut self, relay: &PeerId) {
+        self.observed.retain(|(of, _), _| of != relay);
+    }
+
+    /// The best few: what the operator said, what NATs map, then what interfaces have.
+    pub fn candidates(&self) -> Vec<Multiaddr> {
+        let mut seen = BTreeSet::new();
+        let all = self.external.iter().chain(self.observed.values()).chain(&self.host);
+        all.filter(|address| seen.insert(*address)).take(MAX_CANDIDATES).cloned().collect()
+    }
+
+    /// Whether an interface has the address that a relay saw: nothing translates between them.
+    pub fn is_public(&self) -> bool {
+        let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();
+        self.observed.values().any(|seen| self.host.iter().any(|own| same_ip(own, seen)))
+    }
+
+    pub fn host(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.host.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn mapped_addresses_come_before_interface_addresses_and_none_stands_twice() {
+        let mut own = OwnAddresses::new(vec![addr("/ip4/203.0.113.9/tcp/4001")]);
+        own.listening(addr("/ip4/192.168.1.5/udp/4001/quic-v1"));
+        own.listening(addr("/ip4/127.0.0.1/udp/4001/quic-v1"));
+        let mapped = addr("/ip4/198.51.100.7/udp/14001/quic-v1");
+        assert!(own.observed(PeerId::random(), &mapped));
+        own.observed(PeerId::random(), &mapped);
+        let expected = [addr("/ip4/203.0.113.9/tcp/4001"), mapped, addr("/ip4/192.168.1.5/udp/4001/quic-v1")];
+        assert_eq!(own.candidates(), expected);
+        assert!(!own.is_public());
+    }
+
+    #[test]
+    fn a_relay_that_moves_our_mapping_replaces_its_older_observation() {
+        let (mut own, relay) = (OwnAddresses::default(), PeerId::random());
+        own.observed(relay, &addr("/ip4/198.51.100.7/udp/14001/quic-v1"));
+        own.observed(relay, &addr("/ip4/198.51.100.7/udp/15001/quic-v1"));
+        assert_eq!(own.candidates(), [addr("/ip4/198.51.100.7/udp/15001/quic-v1")]);
+        own.forget_relay(&relay);
+        assert!(own.candidates().is_empty());
+    }
+}
