@@ -98,7 +98,7 @@ fn arrows_point_down() {
 }
 
 #[test]
-fn every_sideways_arrow_is_in_use_between_rooms_of_one_layer() {
+fn every_sideways_arrow_joins_rooms_of_one_layer() {
     let layers = layers();
     let offences: Vec<String> = SIDEWAYS
         .iter()
