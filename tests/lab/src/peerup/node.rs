@@ -58,6 +58,14 @@ impl Node {
         Ok(self.peerup(["whoami"])?.stdout.trim().to_owned())
     }
 
+    /// Fixes the overlay address in the config that `init` wrote.
+    pub fn fix_address(&self, address: &str) -> Result<()> {
+        let file = self.dir().join("config.yaml");
+        let text = self.host.read(&file)?;
+        ensure!(text.contains("\nvpn:\n"), "no vpn section in {text}");
+        self.host.write(&file, text.replacen("\nvpn:\n", &format!("\nvpn:\n  address: {address}\n"), 1))
+    }
+
     /// Opens an invitation, which lasts until somebody joined.
     pub fn invite(&self) -> Result<Invitation> {
         let mut process = self.cmd(["invite", "--non-interactive", "--name", self.name()])?.spawn()?;

@@ -13,9 +13,10 @@ use crate::limits::{DIRECT, FIRST_REPLY, REMOVED_PEER_CLOSES};
 fn an_unauthorised_peer_gets_nothing_through() {
     let mut pair = Pair::direct("unauthorised", crate::neighbours).unwrap();
     let mallory = stranger(&mut pair);
-    // It trusts a, knows where a is and takes a's address for its own target; a has never heard of it.
-    let id = pair.a.id().unwrap();
-    mallory.peerup(["auth", "add", &id]).unwrap();
+    // It trusts a and knows a's overlay address; a has never heard of it.
+    mallory.fix_address("10.64.0.77").unwrap();
+    let keys = format!("{}  ip={INVITER}  # a\n", pair.a.id().unwrap());
+    mallory.host().write(&mallory.dir().join("authorized_keys"), keys).unwrap();
     mallory.up().unwrap();
     assert_eq!(pings(mallory.host(), INVITER, 5, Duration::from_millis(200)).unwrap().received, 0);
     let status = pair.a.status().unwrap();
