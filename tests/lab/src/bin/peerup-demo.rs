@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use peerup_lab::peerup::{self, INVITER, JOINER, Node, Pair, natted};
 use peerup_lab::tools::iperf::{self, Iperf};
-use peerup_lab::tools::ping::{Pings, first_reply, ping};
+use peerup_lab::tools::ping::{Pings, first_ping, ping};
 use peerup_lab::tools::ssh::Sshd;
 use peerup_lab::{Cmd, NatKind, Output, Show, require_tun, say};
 
@@ -57,7 +57,7 @@ fn demonstrate() -> Result<()> {
 fn show(pair: &Pair) -> Result<Figures> {
     let (a, b) = (pair.a.host(), pair.b.host());
     chapter("the first packet flows over the relay, while both sides punch through their NATs");
-    let first_reply = first_reply(a, JOINER, Duration::from_secs(15))?;
+    let first_reply = shown(first_ping(a, JOINER, Duration::from_secs(15)))?.took;
     let first_class = pair.a.class("b");
     statuses(pair)?;
     let direct_after = pair.wait_for_class("direct", Duration::from_secs(30))?;

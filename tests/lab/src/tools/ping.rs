@@ -52,11 +52,16 @@ pub fn pings(from: &Host, address: &str, count: u32, interval: Duration) -> Resu
     Pings::parse(&ping(from, address, count, interval).try_run()?)
 }
 
-/// Pings five times a second until the first reply, and says how long that took.
-pub fn first_reply(from: &Host, address: &str, deadline: Duration) -> Result<Duration> {
+/// Pings five times a second until the first reply.
+pub fn first_ping(from: &Host, address: &str, deadline: Duration) -> Cmd {
     let seconds = deadline.as_secs().max(1).to_string();
     let cmd = from.cmd("ping").args(["-c", "1", "-i", "0.2", "-w", &seconds, address]);
-    Ok(cmd.deadline(deadline + Duration::from_secs(5)).run()?.took)
+    cmd.deadline(deadline + Duration::from_secs(5))
+}
+
+/// Waits for the first reply and says how long it took.
+pub fn first_reply(from: &Host, address: &str, deadline: Duration) -> Result<Duration> {
+    Ok(first_ping(from, address, deadline).run()?.took)
 }
 
 #[cfg(test)]
