@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, net::Ipv4Addr, time::Duration};
 
 use ipnet::Ipv4Net;
-use peerup_types::NameError;
+use peerup_types::DnsLabel;
 
 use crate::{address::AddressError, value::format_duration};
 
@@ -57,8 +57,8 @@ pub enum Problem {
     Tilde { found: Excerpt },
     #[error("{found} is not a peer ID")]
     PeerId { found: Excerpt },
-    #[error(transparent)]
-    Name(NameError),
+    #[error("{found} is not a name: use 1 to 63 characters of a-z, 0-9 and inner -")]
+    Name { found: Excerpt },
     #[error("`{name}` is a name peerup uses itself")]
     ReservedService { name: String },
     #[error(transparent)]
@@ -158,7 +158,7 @@ impl Problem {
                 "write the whole path; relative ones start at the config's directory".into()
             }
             Self::PeerId { .. } => "`peerup whoami` prints the ID on that machine (12D3KooW...)".into(),
-            Self::Name(NameError(text)) => return suggest_name(text),
+            Self::Name { found } => return suggest_name(&found.0),
             Self::ReservedService { .. } => "choose another name for the service".into(),
             Self::Address(error) => return error.hint(),
             Self::SocketAddr { .. } => "write it as 127.0.0.1:9091".into(),
@@ -193,7 +193,7 @@ fn suggestion(nearest: &Option<&'static str>) -> String {
 }
 
 fn suggest_name(text: &str) -> Option<String> {
-    peerup_types::DnsLabel::sanitise(text).map(|label| format!("write `{label}`"))
+    DnsLabel::sanitise(text).map(|label| format!("write `{label}`"))
 }
 
 impl Excerpt {

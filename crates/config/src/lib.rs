@@ -4,7 +4,7 @@
 //! be wrong and the cross-field rules hold, so nobody downstream checks again. What the file leaves out has a
 //! default; `version: 1` alone is a complete file.
 //!
-//! The text is read into a tree that remembers where every value stands ([`tree`]). That one tree serves three
+//! The text is read into a tree that remembers where every value stands (`tree`). That one tree serves three
 //! purposes: an error names line and column, a misspelt key is answered with the nearest known one, and the
 //! commands that change the file ([`edit`]) splice into the user's own text, comments and layout included. An
 //! edit is handed out only when parsing the result shows that the wanted value changed and nothing else did.

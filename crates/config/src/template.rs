@@ -48,8 +48,8 @@ version: 1
 relay:
   addresses:{relays}
 
-# The private network. This machine's own address is chosen while pairing; to fix it, set
-# `address: 10.64.0.2`.
+# The private network. This machine's own address is chosen while pairing; an `address:` line here
+# fixes it.
 vpn:
   enabled: true
   interface: peerup0

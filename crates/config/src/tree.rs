@@ -262,10 +262,16 @@ impl<'t> Builder<'t> {
         let to = match (layout, last) {
             (Layout::Block, Some(last)) => last.max(from),
             (Layout::Block, None) => from,
-            // The closing bracket's own span would take in a comment after it.
-            (Layout::Flow, _) => self.byte(end.start) + 1,
+            (Layout::Flow, _) => self.after_bracket(end).max(from),
         };
         Node { value, span: from..to, at: position(start.start) }
+    }
+
+    /// The closing bracket's own span would take in a comment after it.
+    fn after_bracket(&self, end: Span) -> usize {
+        let bracket = self.byte(end.start);
+        let found = self.text[bracket..].starts_with([']', '}']);
+        if found { bracket + 1 } else { bracket }
     }
 
     fn bytes(&self, span: Span) -> Range<usize> {

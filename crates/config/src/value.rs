@@ -210,7 +210,7 @@ pub fn peer_id(text: &str) -> Result<PeerId, Problem> {
 }
 
 pub fn label(text: &str) -> Result<DnsLabel, Problem> {
-    text.parse().map_err(Problem::Name)
+    text.parse().map_err(|_| Problem::Name { found: Excerpt::new(text) })
 }
 
 pub fn service_name(text: &str) -> Result<DnsLabel, Problem> {

@@ -4,6 +4,7 @@ use peerup_config::{
     PeerAddr,
     edit::{self, EditError, Edited},
 };
+use peerup_types::{DnsLabel, PeerId};
 use proptest::prelude::*;
 use serde_yaml::Value;
 
@@ -12,13 +13,22 @@ const R1: &str = "/ip4/203.0.113.50/tcp/7777/p2p/12D3KooWAxzCBFVtEyKLnRm43gHxigC
 const R2: &str = "/ip6/2001:db8::1/udp/7777/quic-v1/p2p/12D3KooWC7cDcNR4J3NC9y1gTkqafZKmnjCUvrRMxU2LMugGJGgy";
 
 fn relay(text: &str) -> PeerAddr {
-    text.parse().unwrap()
+    text.parse().expect("the tests' relays are addresses")
+}
+
+fn label(text: &str) -> DnsLabel {
+    text.parse().expect("the tests' names are labels")
+}
+
+fn peer(text: &str) -> PeerId {
+    text.parse().expect("the tests' peers are peer IDs")
 }
 
 fn changed(outcome: Result<Edited, EditError>) -> String {
-    match outcome.unwrap() {
-        Edited::Changed(text) => text,
-        Edited::Unchanged => panic!("nothing changed"),
+    match outcome {
+        Ok(Edited::Changed(text)) => text,
+        Ok(Edited::Unchanged) => panic!("nothing changed"),
+        Err(error) => panic!("{error}"),
     }
 }
 
@@ -27,7 +37,7 @@ fn add(text: &str) -> String {
 }
 
 fn name(text: &str) -> String {
-    changed(edit::set_name(text, &"home".parse().unwrap(), HOME.parse().unwrap()))
+    changed(edit::set_name(text, &label("home"), peer(HOME)))
 }
 
 #[test]
@@ -85,10 +95,7 @@ fn what_the_text_says_already_is_not_written_again() {
     let text = format!("relay:\n  addresses: ['{R2}']\nnames: {{home: {HOME}}}\n");
     assert_eq!(edit::add_relay(&text, &relay(R2)).unwrap(), Edited::Unchanged);
     assert_eq!(edit::remove_relay(&text, &relay(R1)).unwrap(), Edited::Unchanged);
-    assert_eq!(
-        edit::set_name(&text, &"home".parse().unwrap(), HOME.parse().unwrap()).unwrap(),
-        Edited::Unchanged
-    );
+    assert_eq!(edit::set_name(&text, &label("home"), peer(HOME)).unwrap(), Edited::Unchanged);
     assert_eq!(edit::remove_relay("version: 1", &relay(R1)).unwrap(), Edited::Unchanged);
 }
 
@@ -111,7 +118,7 @@ fn a_name_is_set_in_every_state_the_names_can_be_in() {
 
 #[test]
 fn names_that_yaml_takes_for_something_else_are_quoted() {
-    let text = changed(edit::set_name("version: 1\n", &"on".parse().unwrap(), HOME.parse().unwrap()));
+    let text = changed(edit::set_name("version: 1\n", &label("on"), peer(HOME)));
     assert_eq!(text, format!("version: 1\n\nnames:\n  \"on\": {HOME}\n"));
 }
 
@@ -183,7 +190,7 @@ fn lay_out(
     for (section, step) in sections.iter().zip(steps) {
         for line in section {
             let level = line.len() - line.trim_start_matches('>').len();
-            let (number, note) = notes.next().unwrap();
+            let (number, note) = notes.next().expect("a cycle has no end");
             let in_text = line.contains("several") || line.contains("lines");
             let indent = " ".repeat(level * step);
             match note {
@@ -228,8 +235,6 @@ fn put(root: &mut Value, path: &[&str], value: Value) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn an_edit_changes_one_value_and_keeps_every_comment(text in file()) {
         let before = meaning(&text);
@@ -265,6 +270,6 @@ prop_assert!(!mixes_breaks(&after), "{:?}", after);
     fn no_text_makes_an_edit_panic(text in "[ -~\u{e9}\u{feff}\\n\\r]{0,120}|(relay:|  addresses:|\\n|\\r\\n| |- x|\\[|\\]|\\{|\\}|#|,|~|'|names: )*") {
         let _ = edit::add_relay(&text, &relay(R1));
         let _ = edit::remove_relay(&text, &relay(R1));
-        let _ = edit::set_name(&text, &"home".parse().unwrap(), HOME.parse().unwrap());
+        let _ = edit::set_name(&text, &label("home"), peer(HOME));
     }
 }

@@ -237,9 +237,9 @@ fn a_value_that_cannot_work_is_refused_where_it_stands() {
         "network:\n  listen_addresses: []\n" => Problem::EmptyList, 2:21;
         "network:\n  listen_addresses:\n  - \n" => Problem::WrongShape { .. }, 3:5;
         "network: {mdns: maybe}" => Problem::Bool { .. }, 1:17;
-        "discovery: {network: My Crew}" => Problem::Name(_), 1:22;
+        "discovery: {network: My Crew}" => Problem::Name { .. }, 1:22;
         "discovery: {rendezvous: ''}" => Problem::Rendezvous { .. }, 1:25;
-        "names: {Home: x}" => Problem::Name(_), 1:9;
+        "names: {Home: x}" => Problem::Name { .. }, 1:9;
         "names: [home]" => Problem::WrongShape { .. }, 1:8;
         "names: {home: }" => Problem::WrongShape { .. }, 1:13;
         "identity: {key_file: ~/id.key}" => Problem::Tilde { .. }, 1:22;
