@@ -16,6 +16,8 @@ pub(crate) fn keep(host: &str, name: &str, text: &str) {
 
 fn directory() -> Option<PathBuf> {
     let root = std::env::var_os("PEERUP_LAB_LOGS").filter(|root| !root.is_empty())?;
-    let test = std::thread::current().name().unwrap_or("main").replace("::", ".");
-    Some(PathBuf::from(root).join(test))
+    // A test that is alone in its process runs on the main thread, which does not bear its name.
+    let named = std::env::var("NEXTEST_TEST_NAME").ok();
+    let test = named.or_else(|| std::thread::current().name().map(str::to_owned)).unwrap_or_default();
+    Some(PathBuf::from(root).join(test.replace("::", ".")))
 }
