@@ -69,7 +69,7 @@ security:
 # Names for peers, so that `ping home` works. Pairing fills this in.
 names: {{}}
 
-# TCP services for peers that use `peerup proxy` instead of the private network, as in
+# TCP services for peers that use `peerup proxy` rather than the private network, as in
 #   ssh: {{enabled: true, local_address: localhost:22}}
 services: {{}}
 "

@@ -248,7 +248,7 @@ fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
     node.entries().iter().find(|entry| entry.key == key)
 }
 
-/// An item with the comma that no longer separates anything.
+/// An item and one of the commas beside it.
 fn flow_item_range(items: &[Node], index: usize) -> Option<Range<usize>> {
     let item = items.get(index)?;
     Some(match (index.checked_sub(1).and_then(|before| items.get(before)), items.get(index + 1)) {
