@@ -66,6 +66,15 @@ pub fn network_state(host: &Host) -> Result<String> {
     )
 }
 
+/// The lines that only one of two states has: `-` the earlier one, `+` the later.
+pub fn difference(before: &str, after: &str) -> String {
+    let only = |sign: char, these: &str, those: &str| -> String {
+        let missing = these.lines().filter(|line| !those.lines().any(|other| other == *line));
+        missing.map(|line| format!("{sign} {line}\n")).collect()
+    };
+    only('-', before, after) + &only('+', after, before)
+}
+
 fn json(host: &Host, command: &str) -> Result<Value> {
     serde_json::from_str(&host.ask(command)?).with_context(|| format!("JSON of `{command}`"))
 }
