@@ -54,7 +54,9 @@ fn a_range_in_use_is_refused_and_its_owner_named() {
     let pair = paired("range");
     let a = pair.a.host();
     a.run(["ip", "link", "add", "corp0", "type", "veth", "peer", "name", "corp1"]).unwrap();
-    a.run(["ip", "link", "set", "corp1", "up"]).unwrap();
+    // Link-local addresses would come up some time later, between the two looks.
+    a.run(["ip", "link", "set", "corp0", "addrgenmode", "none"]).unwrap();
+    a.run(["ip", "link", "set", "corp1", "addrgenmode", "none", "up"]).unwrap();
     a.run(["ip", "link", "set", "corp0", "up"]).unwrap();
     a.run(["ip", "addr", "add", "10.64.9.1/24", "dev", "corp0"]).unwrap();
     let before = network_state(a).unwrap();
