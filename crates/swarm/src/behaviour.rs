@@ -1,16 +1,20 @@
 //! The composed behaviour. Field order matters: libp2p's derive asks the fields in order and stops at the first
 //! refusal, so the gater comes first and no other field sees a connection it refuses.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libp2p::{
-    PeerId, StreamProtocol, connection_limits, dcutr, identify,
+    Multiaddr, PeerId, StreamProtocol, connection_limits, dcutr, identify,
     identity::Keypair,
     kad, mdns, ping, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
-use crate::{candidates, gater, paths};
+use crate::{
+    candidates,
+    gater::{self, Standing},
+    paths,
+};
 
 /// Connections per peer: two transports, two families and their twins, doubled for make-before-break.
 const MAX_CONNECTIONS_PER_PEER: u32 = 16;
@@ -46,20 +50,44 @@ pub struct RelayLimits {
 
 impl RelayLimits {
     /// libp2p's own configuration. The stock rate limiters go: they allow one reservation per two minutes and
-    /// peer, which a roaming laptop exceeds; the gater admits authorized peers only.
-    pub fn to_config(&self) -> relay::Config {
+    /// peer, which a roaming laptop exceeds. In their place stands who may ask at all: a guest may open a circuit
+    /// (to whom, the relay checks when it opens) but not reserve, and so cannot be reached by others.
+    pub fn to_config(
+        &self,
+        standing: impl Fn(&PeerId) -> Standing + Clone + Send + 'static,
+    ) -> relay::Config {
+        let reserving = standing.clone();
         relay::Config {
             max_reservations: self.max_reservations,
             // One per transport and family, and the old one while a peer roams.
             max_reservations_per_peer: 8,
             reservation_duration: self.reservation_ttl,
-            reservation_rate_limiters: Vec::new(),
+            reservation_rate_limiters: vec![Box::new(move |peer: PeerId, _: &Multiaddr, _: Instant| {
+                may_reserve(reserving(&peer))
+            })],
             max_circuits: self.max_circuits,
             max_circuits_per_peer: self.max_circuits_per_peer,
             max_circuit_duration: self.circuit_duration.min(Duration::from_secs(u32::MAX.into())),
             max_circuit_bytes: self.circuit_bytes,
-            circuit_src_rate_limiters: Vec::new(),
+            circuit_src_rate_limiters: vec![Box::new(move |peer: PeerId, _: &Multiaddr, _: Instant| {
+                may_open_circuits(standing(&peer))
+            })],
         }
+    }
+}
+
+fn may_reserve(standing: Standing) -> bool {
+    match standing {
+        Standing::Authorized | Standing::Anybody => true,
+        Standing::Infrastructure | Standing::Guest | Standing::Stranger => false,
+    }
+}
+
+/// A connection may outlive what admitted it, so the question is asked for each circuit.
+fn may_open_circuits(standing: Standing) -> bool {
+    match standing {
+        Standing::Authorized | Standing::Anybody | Standing::Guest => true,
+        Standing::Infrastructure | Standing::Stranger => false,
     }
 }
 

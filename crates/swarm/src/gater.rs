@@ -41,6 +41,8 @@ pub struct Admission {
     pub infrastructure: BTreeSet<PeerId>,
     /// Whether an invite (or, on a relay, a vouched admission) is open.
     pub guests: bool,
+    /// Whether everybody may connect: a relay whose owner has turned gating off.
+    pub open: bool,
 }
 
 /// What a peer is to this node under an [`Admission`].
@@ -48,6 +50,8 @@ pub struct Admission {
 pub enum Standing {
     Authorized,
     Infrastructure,
+    /// Admitted because everybody is, and offered none of our own protocols.
+    Anybody,
     Guest,
     Stranger,
 }
@@ -58,6 +62,8 @@ impl Admission {
             Standing::Authorized
         } else if self.infrastructure.contains(peer) {
             Standing::Infrastructure
+        } else if self.open {
+            Standing::Anybody
         } else if self.guests {
             Standing::Guest
         } else {
@@ -94,7 +100,7 @@ impl Behaviour {
 
     fn check(&mut self, connection: ConnectionId, peer: PeerId) -> Result<(), ConnectionDenied> {
         match self.admission.standing(&peer) {
-            Standing::Authorized | Standing::Infrastructure => Ok(()),
+            Standing::Authorized | Standing::Infrastructure | Standing::Anybody => Ok(()),
             Standing::Stranger => self.refuse(Refused::NotAuthorized(peer)),
             Standing::Guest if self.guests.len() >= MAX_GUESTS => self.refuse(Refused::TooManyGuests),
             Standing::Guest => {
@@ -199,6 +205,18 @@ mod tests {
             assert!(inbound(&mut gater, id, PeerId::random()).is_ok());
         }
         assert!(inbound(&mut gater, 99, PeerId::random()).is_err());
+    }
+
+    #[tokio::test]
+    async fn an_open_door_admits_everybody_but_makes_nobody_authorized() {
+        let mut gater = Behaviour::default();
+        let open = Admission { open: true, guests: true, ..Admission::default() };
+        assert_eq!(open.standing(&PeerId::random()), Standing::Anybody);
+        gater.set_admission(Arc::new(open));
+        for id in 0..=MAX_GUESTS {
+            assert!(inbound(&mut gater, id, PeerId::random()).is_ok());
+        }
+        assert_eq!(gater.refused(), 0);
     }
 
     #[tokio::test]

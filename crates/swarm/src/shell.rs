@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 use crate::{
     behaviour::{self, Behaviour, BehaviourEvent, RelayLimits},
     candidates,
-    gater::{self, Admission},
+    gater::{self, Admission, Standing},
     paths::{self, InboundStream, PathHandle, Protocols},
     transport, underlay,
 };
@@ -136,6 +136,15 @@ pub enum Event {
     HolePunch {
         peer: PeerId,
         success: bool,
+    },
+    /// Relay server: a reservation was granted or renewed.
+    ReservationGranted {
+        peer: PeerId,
+        renewed: bool,
+    },
+    /// Relay server: `peer` asked for a reservation or a circuit and got none.
+    RelayRefused {
+        peer: PeerId,
     },
     /// Relay server: a circuit was granted or ended.
     CircuitOpened {
@@ -463,6 +472,11 @@ fn relay_server_event(event: relay::Event) -> Option<Event> {
         relay::Event::CircuitClosed { src_peer_id: source, dst_peer_id: destination, .. } => {
             Some(Event::CircuitClosed { source, destination })
         }
+        relay::Event::ReservationReqAccepted { src_peer_id: peer, renewed } => {
+            Some(Event::ReservationGranted { peer, renewed })
+        }
+        relay::Event::ReservationReqDenied { src_peer_id: peer, .. }
+        | relay::Event::CircuitReqDenied { src_peer_id: peer, .. } => Some(Event::RelayRefused { peer }),
         other => {
             tracing::debug!(event = ?other, "relay");
             None
@@ -498,16 +512,18 @@ fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError> {
     };
     let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
         .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
+    let paths = paths::Behaviour::new(protocols, sender, first_path);
+    let relay_server = relay_server(own, &config.profile, paths.standing());
     let behaviour = Behaviour {
         gater: gater::Behaviour::default(),
         limits: behaviour::limits(),
         candidates: candidates::Behaviour::default(),
-        paths: paths::Behaviour::new(protocols, sender, first_path),
+        paths,
         identify: behaviour::identify(&config.keypair, &config.agent, node),
         ping: behaviour::ping(),
         kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
         relay_client: Toggle::from(relay_client),
-        relay_server: Toggle::from(relay_server(own, &config.profile)),
+        relay_server: Toggle::from(relay_server),
         dcutr: Toggle::from(node.then(|| dcutr::Behaviour::new(own))),
         mdns: Toggle::from(multicast_dns(own, &config.profile)),
     };
@@ -527,9 +543,13 @@ fn swarm_config(io: Handle) -> swarm::Config {
     .with_max_negotiating_inbound_streams(128)
 }
 
-fn relay_server(own: PeerId, profile: &Profile) -> Option<relay::Behaviour> {
+fn relay_server(
+    own: PeerId,
+    profile: &Profile,
+    standing: impl Fn(&PeerId) -> Standing + Clone + Send + 'static,
+) -> Option<relay::Behaviour> {
     let Profile::Relay(limits) = profile else { return None };
-    let mut relay = relay::Behaviour::new(own, limits.to_config());
+    let mut relay = relay::Behaviour::new(own, limits.to_config(standing));
     relay.set_status(Some(relay::Status::Enable));
     Some(relay)
 }

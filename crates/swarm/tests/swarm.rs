@@ -91,6 +91,29 @@ async fn two_nodes_reach_each_other_through_a_relay() {
 }
 
 #[tokio::test]
+async fn a_guest_gets_no_reservation() {
+    let (mut guest, mut relay) = (node(), relay());
+    relay.set_admission(Admission { guests: true, ..Admission::default() });
+    let (guest_id, relay_id) = (guest.local_peer(), relay.local_peer());
+    let address = listen(&mut relay, "/ip4/127.0.0.1/tcp/0").await;
+    relay.add_external_address(address.clone());
+    guest.reserve(relay_id, address).unwrap();
+    let refused = until(&mut relay, |event| {
+        matches!(event, Event::RelayRefused { peer } if *peer == guest_id).then_some(())
+    });
+    let told = async {
+        loop {
+            match guest.next_event().await {
+                Event::Reserved { .. } => panic!("a guest reserved"),
+                Event::ReservationLost { .. } => return,
+                _ => {}
+            }
+        }
+    };
+    both(refused, told).await;
+}
+
+#[tokio::test]
 async fn a_lost_relay_is_reported_so_that_the_reservation_can_be_renewed() {
     let (mut a, mut relay) = (node(), relay());
     let relay_id = relay.local_peer();

@@ -43,7 +43,7 @@ impl Shared {
         match self.admission.load().standing(peer) {
             Standing::Authorized => self.protocols.authorized.clone(),
             Standing::Guest => self.protocols.guest.clone(),
-            Standing::Infrastructure | Standing::Stranger => self.nothing.clone(),
+            Standing::Infrastructure | Standing::Anybody | Standing::Stranger => self.nothing.clone(),
         }
     }
 
@@ -51,7 +51,7 @@ impl Shared {
     pub fn keeps_alive(&self, peer: &PeerId) -> bool {
         match self.admission.load().standing(peer) {
             Standing::Authorized | Standing::Infrastructure => true,
-            Standing::Guest | Standing::Stranger => false,
+            Standing::Anybody | Standing::Guest | Standing::Stranger => false,
         }
     }
 }
@@ -88,6 +88,12 @@ impl Behaviour {
 
     pub fn set_admission(&mut self, admission: Arc<Admission>) {
         self.shared.admission.store(admission);
+    }
+
+    /// What a peer is at the moment of the call, also after later changes of the admission.
+    pub fn standing(&self) -> impl Fn(&PeerId) -> Standing + Clone + Send + use<> {
+        let shared = self.shared.clone();
+        move |peer| shared.admission.load().standing(peer)
     }
 
     pub fn next_path(&self) -> u64 {
