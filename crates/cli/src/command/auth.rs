@@ -1,0 +1,168 @@
+//! `peerup auth`: who may connect. A running daemon makes the change itself, so that it takes effect at once and no
+//! two writers meet; without one the file is edited.
+
+use std::path::{Path, PathBuf};
+
+use peerup_control::{
+    Client, ClientError, Runtime,
+    api::{AuthAdd, AuthRow, Timestamp},
+};
+use peerup_trust::authorized_keys::{AuthorizedKeys, Entry};
+use peerup_types::PeerId;
+
+use super::{Context, block_on};
+use crate::{
+    args::{Auth, AuthFile},
+    failure::{Exit, Failure},
+    place::{NodeFiles, edit_keys, read_keys_text},
+    render::short_id,
+    terminal::Colour,
+};
+
+pub fn run(context: &Context, command: Auth) -> Result<Exit, Failure> {
+    match command {
+        Auth::Add { peer, comment, file } => add(context, peer, comment, &file),
+        Auth::List { file, json } => list(context, &file, json),
+        Auth::Remove { peer, file } => remove(context, peer, &file),
+        Auth::Validate { file } => validate(context, file),
+    }
+}
+
+fn add(context: &Context, peer: PeerId, comment: Option<String>, file: &AuthFile) -> Result<Exit, Failure> {
+    let path = match target(context, file)? {
+        Target::File(path) => path,
+        Target::Node(node) => {
+            let request = AuthAdd { peer_id: peer, comment: comment.clone() };
+            if through_daemon(&node, async |client| Ok(client.auth_add(request).await?))? {
+                context.terminal.note(format_args!("{peer} may connect"))?;
+                return Ok(Exit::Ok);
+            }
+            node.config.security.authorized_keys_file
+        }
+    };
+    edit_keys(&path, |keys| keys.add(peer, comment.as_deref()))?;
+    context.terminal.note(format_args!("{peer} may connect"))?;
+    Ok(Exit::Ok)
+}
+
+fn remove(context: &Context, peer: PeerId, file: &AuthFile) -> Result<Exit, Failure> {
+    let path = match target(context, file)? {
+        Target::File(path) => path,
+        Target::Node(node) => {
+            if through_daemon(&node, async |client| Ok(client.auth_remove(peer).await?))? {
+                context
+                    .terminal
+                    .note(format_args!("{peer} may no longer connect; its connections are closed"))?;
+                return Ok(Exit::Ok);
+            }
+            node.config.security.authorized_keys_file
+        }
+    };
+    edit_keys(&path, |keys| keys.remove(&peer))?;
+    context.terminal.note(format_args!("{peer} may no longer connect"))?;
+    Ok(Exit::Ok)
+}
+
+enum Target {
+    /// A file named on the command line, whoever uses it.
+    File(PathBuf),
+    /// The file of this node.
+    Node(Box<NodeFiles>),
+}
+
+fn target(context: &Context, file: &AuthFile) -> Result<Target, Failure> {
+    match &file.file {
+        Some(file) => Ok(Target::File(context.place.resolve(file))),
+        None => Ok(Target::Node(Box::new(context.place.load_node()?))),
+    }
+}
+
+/// Whether a daemon did it.
+fn through_daemon(
+    node: &NodeFiles,
+    work: impl AsyncFnOnce(Client) -> Result<(), Failure>,
+) -> Result<bool, Failure> {
+    block_on(async {
+        match Client::connect(&node.state.socket, &node.state.cookie).await {
+            Ok(client) => work(client).await.map(|()| true),
+            Err(ClientError::NotRunning { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    })
+}
+
+fn list(context: &Context, file: &AuthFile, json: bool) -> Result<Exit, Failure> {
+    let path = keys_file(context, file.file.as_deref())?;
+    let (keys, problems) = AuthorizedKeys::parse_lenient(&read_keys_text(&path)?);
+    if json {
+        let rows: Vec<AuthRow> = keys.entries().map(row).collect();
+        context.terminal.json(&rows)?;
+    } else {
+        print_list(context, &keys)?;
+    }
+    for problem in &problems {
+        context.terminal.warn(format_args!("warning: {}: {problem}", path.display()))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn print_list(context: &Context, keys: &AuthorizedKeys) -> Result<(), Failure> {
+    let terminal = &context.terminal;
+    terminal.line(format_args!("Authorized peers ({}):", keys.entries().count()))?;
+    for (number, entry) in keys.entries().enumerate() {
+        let comment = entry.comment().map(|comment| format!("  # {comment}")).unwrap_or_default();
+        terminal.line(format_args!("  {}. {}{comment}", number + 1, short_id(&entry.peer())))?;
+        terminal.line(
+            terminal.paint(Colour::Faint, format_args!("     {}{}", entry.peer(), attributes(entry))),
+        )?;
+    }
+    Ok(())
+}
+
+fn attributes(entry: &Entry) -> String {
+    let verified =
+        entry.verified().map_or_else(|| " [UNVERIFIED]".to_owned(), |sas| format!(" [verified={sas}]"));
+    let group = entry.group().map(|group| format!(" [group={group}]")).unwrap_or_default();
+    let ip = entry.ip().map(|ip| format!(" [ip={ip}]")).unwrap_or_default();
+    let expires = entry.expires().map(|at| {
+        let word = if entry.is_expired(peerup_clock::unix()) { "expired" } else { "expires" };
+        format!(" [{word}={:.10}]", Timestamp::from_unix(at))
+    });
+    format!("{group}{ip}{verified}{}", expires.unwrap_or_default())
+}
+
+pub fn row(entry: &Entry) -> AuthRow {
+    AuthRow {
+        peer_id: entry.peer(),
+        comment: entry.comment().map(str::to_owned),
+        verified: entry.verified().map(str::to_owned),
+        expires_at: entry.expires().map(Timestamp::from_unix),
+        group: entry.group().map(str::to_owned),
+    }
+}
+
+fn validate(context: &Context, file: Option<PathBuf>) -> Result<Exit, Failure> {
+    let path = keys_file(context, file.as_deref())?;
+    if file.is_some() && !path.exists() {
+        return Err(Failure::new(format!("{} does not exist", path.display())));
+    }
+    let (keys, problems) = AuthorizedKeys::parse_lenient(&read_keys_text(&path)?);
+    if problems.is_empty() {
+        context.terminal.line(format_args!("OK: {}: {} peers", path.display(), keys.entries().count()))?;
+        return Ok(Exit::Ok);
+    }
+    for problem in &problems {
+        context.terminal.line(format_args!("{}: {problem}", path.display()))?;
+    }
+    let lines =
+        if problems.len() == 1 { "1 bad line".to_owned() } else { format!("{} bad lines", problems.len()) };
+    Err(Failure::new(format!("{lines}; a daemon refuses the whole file"))
+        .hint(format!("edit {}", path.display())))
+}
+
+fn keys_file(context: &Context, named: Option<&Path>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(file) => Ok(context.place.resolve(file)),
+        None => Ok(context.place.load_node()?.config.security.authorized_keys_file),
+    }
+}

@@ -1,0 +1,94 @@
+//! `peerup daemon`: runs in the foreground, as systemd wants it, and answers for itself.
+
+use peerup_control::{Runtime, api::StatusReport};
+use peerup_service::announce;
+
+use super::{Context, block_on, down};
+use crate::{
+    args::{Daemon, Json},
+    backend,
+    failure::{Exit, Failure},
+    readiness::{Readiness, encode},
+    render::units,
+};
+
+pub fn run(context: &Context, command: Option<Daemon>) -> Result<Exit, Failure> {
+    match command {
+        None => start(context, false),
+        Some(Daemon::Start { started_by_up }) => start(context, started_by_up),
+        Some(Daemon::Status(args)) => status(context, &args),
+        Some(Daemon::Stop) => stop(context),
+    }
+}
+
+/// Blocks until the daemon has stopped. With `started_by_up`, standard output is the pipe that `up` reads.
+pub fn start(context: &Context, started_by_up: bool) -> Result<Exit, Failure> {
+    let outcome = start_daemon(context, started_by_up);
+    if started_by_up && let Err(failure) = &outcome {
+        // After readiness the pipe is gone and this goes nowhere.
+        let _ = announce(&encode(Err(failure)));
+    }
+    outcome.map(|()| Exit::Ok)
+}
+
+fn start_daemon(context: &Context, started_by_up: bool) -> Result<(), Failure> {
+    init_logging()?;
+    let file = context.place.node_file()?;
+    let terminal = context.terminal;
+    backend::run_daemon(file, started_by_up, |ready: Readiness| {
+        // Whoever waited may have gone; the daemon runs on.
+        let _ = if started_by_up {
+            announce(&encode(Ok(ready))).map_err(Failure::output)
+        } else {
+            ready.print(&terminal)
+        };
+    })
+}
+
+pub fn init_logging() -> Result<(), Failure> {
+    peerup_telemetry::init(peerup_telemetry::Format::Text)
+        .map_err(|error| Failure::of(&error).or_hint(error.hint()))
+}
+
+fn status(context: &Context, args: &Json) -> Result<Exit, Failure> {
+    let report = block_on(async { Ok(context.place.daemon().await?.status().await?) })?;
+    if args.json {
+        context.terminal.json(&report)?;
+    } else {
+        lines(&report).iter().try_for_each(|line| context.terminal.line(line))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn lines(report: &StatusReport) -> Vec<String> {
+    let grade = &report.reachability;
+    let mut lines = vec![
+        format!("peer_id: {}", report.peer_id),
+        format!("version: {}", report.version),
+        format!("uptime: {}", units::duration(report.uptime_seconds)),
+        format!("connected_peers: {}", report.connected_peers),
+        format!("services: {}", report.services_count),
+        format!("global_ipv6: {}", report.has_global_ipv6),
+        format!("global_ipv4: {}", report.has_global_ipv4),
+        format!("is_relaying: {}", report.is_relaying),
+        format!("reachability: [{}] {} - {}", grade.grade, grade.label, grade.description),
+    ];
+    lines.extend(report.nat_type.as_ref().map(|kind| format!("nat_type: {kind}")));
+    for (key, values) in
+        [("listen_addresses", &report.listen_addresses), ("relay_addresses", &report.relay_addresses)]
+    {
+        lines.push(format!("{key}: {}", values.len()));
+        lines.extend(values.iter().map(|value| format!("  {value}")));
+    }
+    lines
+}
+
+fn stop(context: &Context) -> Result<Exit, Failure> {
+    let state = context.place.state(&context.place.node_file()?);
+    block_on(async {
+        context.place.daemon().await?.shutdown().await?;
+        down::wait_until_gone(&state).await
+    })?;
+    context.terminal.note("the daemon has stopped")?;
+    Ok(Exit::Ok)
+}

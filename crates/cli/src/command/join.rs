@@ -1,0 +1,135 @@
+//! `peerup join`: pairs with the machine that made the code. A machine without a configuration gets one, with relay
+//! and network from the code, exactly where `--config` says.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use peerup_config::template::NodeTemplate;
+use peerup_control::api::{JoinReport, JoinRequest};
+use peerup_trust::code::{Code, InviteCode};
+use peerup_types::DnsLabel;
+
+use super::{
+    Context,
+    init::{create, default_name, parse_name},
+    invite::{EXPOSURE, pairing_runtime, runtime_of},
+    relay,
+    relay_server::from_code,
+};
+use crate::{
+    args::Join,
+    failure::{Exit, Failure},
+    place::NodeFiles,
+    render::name_of,
+    terminal::{Colour, Terminal},
+};
+
+const RETRY: &str =
+    "a code is good for one machine, some minutes and a few attempts; `peerup invite` there makes a new one";
+
+const CODE_VARIABLE: &str = "PEERUP_INVITE_CODE";
+
+pub fn run(context: &Context, args: Join) -> Result<Exit, Failure> {
+    let terminal = if args.non_interactive { context.terminal.result_only() } else { context.terminal };
+    let text = code_text(&terminal, &args)?;
+    let code = decode(&text)?;
+    let name = args.name.as_deref().map(parse_name).transpose()?;
+    let file = context.place.node_file_or_new()?;
+    if !file.exists() {
+        create_node(&terminal, &file, &code, name.clone())?;
+    }
+    let node = context.place.read_node(file.clone())?;
+    check_network(&node, &code)?;
+    if relay::ensure(&node, &from_code(&code))? {
+        terminal.note(format_args!("added the relay of the code: {}", code.relay))?;
+    }
+    terminal.note(terminal.paint(Colour::Yellow, EXPOSURE))?;
+    let report = pair(context, file, JoinRequest { code: text, name: name.map(|name| name.to_string()) })?;
+    show(&terminal, &report)?;
+    Ok(Exit::Ok)
+}
+
+/// Arguments, else the variable, else a question or one line of standard input.
+fn code_text(terminal: &Terminal, args: &Join) -> Result<String, Failure> {
+    if !args.code.is_empty() {
+        return Ok(args.code.concat());
+    }
+    if let Some(code) = env::var(CODE_VARIABLE).ok().filter(|code| !code.is_empty()) {
+        return Ok(code);
+    }
+    let code = if args.non_interactive { terminal.read_line()? } else { terminal.ask("Code:")? };
+    if code.is_empty() {
+        return Err(
+            Failure::usage("there is no code").hint("`peerup invite` on the other machine prints one")
+        );
+    }
+    Ok(code)
+}
+
+fn decode(text: &str) -> Result<InviteCode, Failure> {
+    match Code::decode(text) {
+        Ok(Code::Invite(code)) => Ok(code),
+        Ok(Code::Pairing(_)) => {
+            Err(Failure::usage("this is a code of `relay pair`, which this version cannot join"))
+        }
+        Err(error) => Err(Failure::of(&error)
+            .exit(Exit::Usage)
+            .hint("copy the whole code; dashes and case do not matter")),
+    }
+}
+
+fn create_node(
+    terminal: &Terminal,
+    file: &Path,
+    code: &InviteCode,
+    name: Option<DnsLabel>,
+) -> Result<(), Failure> {
+    let template = NodeTemplate {
+        name: name.or_else(default_name),
+        relays: vec![from_code(code)],
+        network: code.network.clone(),
+        cidr: None,
+    };
+    create(file, &template)?;
+    terminal.note(format_args!("created {}", file.display()))
+}
+
+/// Nodes of different networks never meet, so pairing across them would only look like success.
+fn check_network(node: &NodeFiles, code: &InviteCode) -> Result<(), Failure> {
+    let (ours, theirs) = (&node.config.discovery.network, &code.network);
+    if ours == theirs {
+        return Ok(());
+    }
+    let name = |network: &Option<DnsLabel>| {
+        network.as_ref().map_or_else(|| "the global network".to_owned(), |label| format!("network `{label}`"))
+    };
+    Err(Failure::new(format!("the code is for {}, this node is in {}", name(theirs), name(ours)))
+        .exit(Exit::Conflict)
+        .hint(format!("change discovery.network in {}, or join with another --config", node.file.display())))
+}
+
+fn pair(context: &Context, file: PathBuf, request: JoinRequest) -> Result<JoinReport, Failure> {
+    // Read again: the relay may have been added.
+    let node = context.place.read_node(file)?;
+    pairing_runtime(async { Ok(runtime_of(&node).await?.join(request).await?) })
+        .map_err(|failure| failure.default_hint(RETRY))
+}
+
+fn show(terminal: &Terminal, report: &JoinReport) -> Result<(), Failure> {
+    let name = name_of(report.inviter_name.as_deref(), &report.inviter);
+    terminal.note(terminal.paint(Colour::Green, format_args!("paired with {name}")))?;
+    terminal.note(format_args!("Peer ID:       {}", report.inviter))?;
+    if let Some(address) = report.address {
+        terminal.note(format_args!("This machine:  {address}"))?;
+    }
+    if let Some(address) = report.inviter_address {
+        terminal.note(format_args!("{:<15}{address}", format!("{name}:")))?;
+    }
+    if !report.relay_authorised {
+        terminal.note("The relay does not know this machine yet: run `peerup relay authorize` there with")?;
+        terminal.note("the ID that `peerup whoami` prints.")?;
+    }
+    terminal.note("Next: peerup up (with sudo, or CAP_NET_ADMIN)")
+}

@@ -1,0 +1,175 @@
+//! A node that answers from a script.
+
+use std::sync::Mutex;
+
+use peerup_control::{
+    Answer, ApiError, INVITE_EVENT_BOUND, Runtime,
+    api::{
+        AuthAdd, AuthRow, DownReport, HealthItem, InviteEvent, InviteRequest, JoinReport, JoinRequest,
+        Overview, PathOverview, PathRow, PeerOverview, PeerRow, PingReply, PingReport, PingRequest,
+        PingStats, Reachability, ReachabilityGrade, SCHEMA, SelfOverview, StatusReport, Timestamp, UpReport,
+    },
+};
+use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
+use tokio::sync::mpsc;
+
+pub struct Node {
+    pub answers_pings: bool,
+    pub health: Vec<HealthItem>,
+    pub invite: Vec<InviteEvent>,
+    pub calls: Mutex<Vec<String>>,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { answers_pings: true, health: vec![], invite: vec![], calls: Mutex::default() }
+    }
+}
+
+pub fn peer_id() -> PeerId {
+    "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx".parse().unwrap()
+}
+
+fn own_id() -> PeerId {
+    "12D3KooWCkdsAv5fQcRVGTEFGfqyhUm1jD7XzF7a8BqVZJxBGZ8k".parse().unwrap()
+}
+
+fn path() -> PathOverview {
+    let kind = PathKind { class: PathClass::Direct, family: Family::Ipv6, carrier: CarrierKind::QuicStream };
+    PathOverview::live(
+        kind,
+        "/ip6/2001:db8::2/udp/41000/quic-v1".into(),
+        None,
+        Timestamp::from_unix(1_700_000_000),
+    )
+}
+
+fn home() -> PeerOverview {
+    PeerOverview {
+        id: peer_id(),
+        name: Some("home".into()),
+        ips: vec!["10.64.0.2".parse().unwrap()],
+        path: Some(path()),
+        rtt_ms: Some(12.5),
+        loss: 0.0,
+        rx_bytes: 1024,
+        tx_bytes: 2048,
+        last_seen: None,
+        reason: None,
+    }
+}
+
+impl Node {
+    fn note(&self, call: String) -> Answer<'_, ()> {
+        self.calls.lock().unwrap().push(call);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn absent<T: 'static>(&self) -> Answer<'_, T> {
+        Box::pin(async { Err(ApiError::failure("not in the script")) })
+    }
+}
+
+impl Runtime for Node {
+    fn overview(&self) -> Answer<'_, Overview> {
+        let this = SelfOverview {
+            id: own_id(),
+            name: Some("laptop".into()),
+            ips: vec!["10.64.0.1".parse().unwrap()],
+            version: "0.1.0".into(),
+            uptime_s: 60,
+            reachability: Reachability::Private,
+        };
+        let health = self.health.clone();
+        Box::pin(async { Ok(Overview { schema: SCHEMA, this, peers: vec![home()], relays: vec![], health }) })
+    }
+
+    fn status(&self) -> Answer<'_, StatusReport> {
+        let reachability =
+            ReachabilityGrade { grade: "C".into(), label: "NAT".into(), description: "-".into() };
+        Box::pin(async {
+            Ok(StatusReport {
+                peer_id: own_id(),
+                version: "0.1.0".into(),
+                uptime_seconds: 60,
+                connected_peers: 1,
+                listen_addresses: vec![],
+                relay_addresses: vec![],
+                services_count: 0,
+                has_global_ipv6: true,
+                has_global_ipv4: false,
+                nat_type: None,
+                stun_external_addrs: vec![],
+                is_relaying: false,
+                reachability,
+                network: None,
+                interface: Some("peerup0".into()),
+                range: Some("10.64.0.0/16".into()),
+                mtu: Some(1380),
+            })
+        })
+    }
+
+    fn peers(&self, _all: bool) -> Answer<'_, Vec<PeerRow>> {
+        self.absent()
+    }
+
+    fn paths(&self) -> Answer<'_, Vec<PathRow>> {
+        self.absent()
+    }
+
+    fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
+        let reply = |seq| match self.answers_pings {
+            true => PingReply::answered(seq, peer_id(), 12.5, path()),
+            false => PingReply::lost(seq, peer_id(), "timed out"),
+        };
+        let results: Vec<_> = (1..=request.count).map(reply).collect();
+        let stats = PingStats::of(&results);
+        let (name, address) = (Some("home".into()), "10.64.0.2".parse().ok());
+        Box::pin(async move { Ok(PingReport { peer_id: peer_id(), name, address, results, stats }) })
+    }
+
+    fn invite(&self, _request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {
+        let (sender, receiver) = mpsc::channel(INVITE_EVENT_BOUND);
+        for event in self.invite.clone() {
+            sender.try_send(event).unwrap();
+        }
+        Box::pin(async { Ok(receiver) })
+    }
+
+    fn join(&self, _request: JoinRequest) -> Answer<'_, JoinReport> {
+        self.absent()
+    }
+
+    fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {
+        self.absent()
+    }
+
+    fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()> {
+        self.note(format!("add {} {}", request.peer_id, request.comment.unwrap_or_default()))
+    }
+
+    fn auth_remove(&self, peer: PeerId) -> Answer<'_, ()> {
+        self.note(format!("remove {peer}"))
+    }
+
+    fn reload(&self) -> Answer<'_, ()> {
+        self.note("reload".into())
+    }
+
+    fn up(&self) -> Answer<'_, UpReport> {
+        let addresses = vec!["10.64.0.1".parse().unwrap()];
+        let interface = "peerup0".into();
+        Box::pin(async {
+            Ok(UpReport { interface, addresses, name: None, peers: vec!["home".into()], already_up: true })
+        })
+    }
+
+    fn down(&self) -> Answer<'_, DownReport> {
+        Box::pin(async { Ok(DownReport { interface: Some("peerup0".into()), daemon_exits: false }) })
+    }
+
+    fn shutdown(&self) -> Answer<'_, ()> {
+        self.note("shutdown".into())
+    }
+}
