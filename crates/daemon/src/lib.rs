@@ -1,1 +1,26 @@
-//! placeholder
+//! The node process: where the shells meet the machines.
+//!
+//! Two threads (ADR 0005). The *control* thread runs one loop ([`controller`]) over a closed set of wake-ups: the
+//! swarm, the data thread, local requests, finished tasks, changed files, signals, the clock. It owns the swarm,
+//! the `peerup-node` machine and the files. The *data* thread ([`data`]) owns the TUN, the lanes and all network
+//! I/O. Packets never cross between them.
+//!
+//! Pairing ([`pairing`]) runs beside the loop: each handshake is a task that talks to its stream and asks the loop
+//! to decide.
+#![forbid(unsafe_code)]
+
+mod api;
+mod controller;
+mod data;
+mod error;
+mod files;
+mod greet;
+mod interface;
+mod pairing;
+mod process;
+mod view;
+mod vouch;
+mod watch;
+
+pub use error::DaemonError;
+pub use process::{Options, ReadyReport, run, temporary};

@@ -1,9 +1,12 @@
 //! Our own underlay addresses, as candidates for a punch (RFC 8445 words: host and server-reflexive candidates).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use peerup_path::{Group, MAX_CANDIDATES, dialable, group};
-use peerup_types::{Multiaddr, PeerId};
+use peerup_types::{Multiaddr, PeerId, Protocol};
 
 #[derive(Debug, Default)]
 pub struct OwnAddresses {
@@ -53,9 +56,31 @@ impl OwnAddresses {
         self.observed.values().any(|seen| self.host.iter().any(|own| same_ip(own, seen)))
     }
 
+    pub fn has_observations(&self) -> bool {
+        !self.observed.is_empty()
+    }
+
+    pub fn observed_addresses(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.observed.values()
+    }
+
+    /// Whether an interface has an address of the family that is routed on the internet.
+    pub fn has_global(&self, v6: bool) -> bool {
+        self.host.iter().any(|address| match address.iter().next() {
+            Some(Protocol::Ip4(ip)) => !v6 && !ip.is_private() && !is_shared(ip),
+            Some(Protocol::Ip6(ip)) => v6 && ip.segments()[0] & 0xe000 == 0x2000,
+            _ => false,
+        })
+    }
+
     pub fn host(&self) -> impl Iterator<Item = &Multiaddr> {
         self.host.iter()
     }
+}
+
+/// RFC 6598: the space of carrier-grade NATs.
+fn is_shared(ip: Ipv4Addr) -> bool {
+    ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
 }
 
 #[cfg(test)]

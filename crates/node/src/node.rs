@@ -50,6 +50,8 @@ pub struct PeerView {
     pub path: Option<Opened>,
     pub since: Option<Instant>,
     pub rtt: Option<Duration>,
+    /// Share of unanswered probes on the path in use, 0 to 1.
+    pub loss: f64,
     pub connecting: bool,
     pub reason: Option<Reason>,
     /// Every usable path, best first.
@@ -59,7 +61,8 @@ pub struct PeerView {
 #[derive(Debug, Clone)]
 pub struct RelayView {
     pub relay: PeerId,
-    pub address: Option<Multiaddr>,
+    /// Configured addresses first, then those that the relay told us.
+    pub addresses: Vec<Multiaddr>,
     pub state: ReservationState,
 }
 
@@ -360,7 +363,7 @@ impl Node {
     pub fn relays(&self) -> Vec<RelayView> {
         let view = |relay: &Reservation| RelayView {
             relay: relay.relay(),
-            address: relay.addresses().first().cloned(),
+            addresses: relay.addresses().to_vec(),
             state: relay.state(),
         };
         self.relays.values().map(view).collect()
@@ -384,6 +387,7 @@ impl Node {
             path: active.map(|(opened, ..)| opened.clone()),
             since: active.map(|(.., since)| since),
             rtt: active.and_then(|(_, rtt, _)| rtt),
+            loss: paths.loss(),
             connecting: paths.is_connecting(),
             reason: paths.reason(),
             paths: paths.ready().into_iter().map(|(opened, rtt)| (opened.clone(), rtt)).collect(),

@@ -22,6 +22,8 @@ pub struct Liveness {
     next_probe: Instant,
     outstanding: Option<Instant>,
     unanswered: u32,
+    /// Smoothed share of probes without an answer.
+    loss: f64,
 }
 
 /// What [`Liveness::handle_timeout`] found.
@@ -34,11 +36,16 @@ pub enum Verdict {
 
 impl Liveness {
     pub fn new(now: Instant) -> Self {
-        Self { srtt: None, rttvar: Duration::ZERO, next_probe: now, outstanding: None, unanswered: 0 }
+        Self { srtt: None, rttvar: Duration::ZERO, next_probe: now, outstanding: None, unanswered: 0, loss: 0.0 }
     }
 
     pub fn rtt(&self) -> Option<Duration> {
         self.srtt
+    }
+
+    /// Share of unanswered probes, over about the last sixteen.
+    pub fn loss(&self) -> f64 {
+        self.loss
     }
 
     /// The round trip of an answered probe: smooths by RFC 6298 §2.
@@ -48,6 +55,7 @@ impl Liveness {
             Some(srtt) => (self.rttvar * 3 + srtt.abs_diff(rtt)) / 4,
         };
         self.srtt = Some(self.srtt.map_or(rtt, |srtt| (srtt * 7 + rtt) / 8));
+        self.loss *= 15.0 / 16.0;
         self.heard();
     }
 
@@ -70,6 +78,7 @@ impl Liveness {
             }
             self.outstanding = None;
             self.unanswered += 1;
+            self.loss = (self.loss * 15.0 + 1.0) / 16.0;
             if self.unanswered >= MAX_UNANSWERED {
                 return Verdict::Dead;
             }

@@ -208,6 +208,11 @@ impl PeerPaths {
         Some((&path.opened, path.live.rtt(), self.active_since?))
     }
 
+    /// Share of unanswered probes on the active path, 0 to 1.
+    pub fn loss(&self) -> f64 {
+        self.active.and_then(|path| self.paths.get(&path)).map_or(0.0, |path| path.live.loss())
+    }
+
     /// Every ready path, best first.
     pub fn ready(&self) -> Vec<(&Opened, Option<Duration>)> {
         let mut ready: Vec<_> = self.paths.values().filter(|path| path.is_usable()).collect();

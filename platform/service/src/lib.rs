@@ -18,4 +18,4 @@ mod user;
 pub use detach::{Background, DetachError, ReadyError, announce, detach};
 pub use interfaces::interface_addresses;
 pub use privileges::{Held, Keep, PrivilegeError, Target, drop_privileges, has_net_admin};
-pub use user::{InvokingUser, UserError};
+pub use user::{InvokingUser, UserError, host_name};

@@ -120,6 +120,12 @@ fn default_runtime_dir(uid: u32, is_dir: impl Fn(&Path) -> bool) -> PathBuf {
     if is_dir(&session) { session } else { format!("/tmp/peerup-{uid}").into() }
 }
 
+/// The host's name, without its domain; empty when the system does not tell.
+pub fn host_name() -> String {
+    let full = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    full.split('.').next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

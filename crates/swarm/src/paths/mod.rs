@@ -56,11 +56,11 @@ pub enum OpenError {
     Io(#[source] io::Error),
 }
 
-enum Command {
+pub(crate) enum Command {
     Open { protocol: StreamProtocol, reply: Reply },
 }
 
-type Reply = oneshot::Sender<Result<Stream, OpenError>>;
+pub(crate) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 
 impl PathHandle {
     /// Opens a stream on this connection and no other.

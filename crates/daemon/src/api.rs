@@ -1,0 +1,188 @@
+//! The [`Runtime`] of this node: requests to the control loop, answers back.
+
+use std::time::Duration;
+
+use peerup_control::{
+    Answer, ApiError, ErrorKind, Runtime,
+    api::{
+        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview,
+        PathOverview, PathRow, PeerRow, PingReply as Reply, PingReport, PingRequest, PingStats, StatusReport,
+        UpReport,
+    },
+};
+use peerup_types::PeerId;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+/// Requests waiting for the loop; further callers wait.
+pub const REQUESTS: usize = 64;
+/// How long a ping waits for its answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first ping waits for a peer that is being reached.
+const REACH_TIMEOUT: Duration = Duration::from_secs(8);
+/// Between two looks at whether it has been reached.
+const REACH_EVERY: Duration = Duration::from_millis(100);
+
+pub enum Request {
+    Overview(oneshot::Sender<Overview>),
+    Status(oneshot::Sender<StatusReport>),
+    Peers { all: bool, reply: oneshot::Sender<Vec<PeerRow>> },
+    Paths(oneshot::Sender<Vec<PathRow>>),
+    Resolve { target: String, reply: oneshot::Sender<Result<Target, ApiError>> },
+    Ping { peer: PeerId, reply: PingReply },
+    Invite { request: InviteRequest, reply: oneshot::Sender<Result<mpsc::Receiver<InviteEvent>, ApiError>> },
+    Join { request: JoinRequest, reply: oneshot::Sender<Result<JoinReport, ApiError>> },
+    AuthList(oneshot::Sender<Vec<AuthRow>>),
+    AuthAdd { request: AuthAdd, reply: oneshot::Sender<Result<(), ApiError>> },
+    AuthRemove { peer: PeerId, reply: oneshot::Sender<Result<(), ApiError>> },
+    Reload(oneshot::Sender<Result<(), ApiError>>),
+    Up(oneshot::Sender<Result<UpReport, ApiError>>),
+    Down(oneshot::Sender<Result<DownReport, ApiError>>),
+    Shutdown(oneshot::Sender<Result<(), ApiError>>),
+}
+
+/// A probe under way and the path it took, or why there was none.
+pub type PingReply = oneshot::Sender<Result<(oneshot::Receiver<Duration>, PathOverview), NotReached>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReached {
+    Unknown,
+    Connecting,
+    Offline,
+}
+
+/// A peer that somebody named.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub peer: PeerId,
+    pub name: Option<String>,
+    pub address: Option<std::net::IpAddr>,
+}
+
+/// A handle on the control loop. The loop of a pairing host ends with its last handle.
+#[derive(Clone)]
+pub struct NodeHandle {
+    requests: mpsc::Sender<Request>,
+}
+
+impl NodeHandle {
+    pub fn new(requests: mpsc::Sender<Request>) -> Self {
+        Self { requests }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || ApiError::new(ErrorKind::NotRunning, "the daemon is stopping");
+        self.requests.send(request(reply)).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())
+    }
+
+    async fn try_ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Request,
+    ) -> Result<T, ApiError> {
+        self.ask(request).await?
+    }
+
+    async fn ping_all(&self, request: PingRequest) -> Result<PingReport, ApiError> {
+        let PingRequest { peer, count, interval_ms } = request.normalised();
+        let target = self.try_ask(|reply| Request::Resolve { target: peer, reply }).await?;
+        let mut results = Vec::new();
+        for seq in 1..=count {
+            let next = Instant::now() + Duration::from_millis(interval_ms);
+            results.push(self.ping_once(seq, target.peer).await?);
+            if seq < count {
+                sleep_until(next).await;
+            }
+        }
+        let stats = PingStats::of(&results);
+        Ok(PingReport { peer_id: target.peer, name: target.name, address: target.address, results, stats })
+    }
+
+    async fn ping_once(&self, seq: u32, peer: PeerId) -> Result<Reply, ApiError> {
+        let give_up = Instant::now() + REACH_TIMEOUT;
+        loop {
+            match self.ask(|reply| Request::Ping { peer, reply }).await? {
+                Ok((answer, via)) => return Ok(await_answer(seq, peer, answer, via).await),
+                Err(NotReached::Unknown) => return Ok(Reply::lost(seq, peer, "not an authorized peer")),
+                Err(NotReached::Connecting | NotReached::Offline) if Instant::now() < give_up => {
+                    sleep(REACH_EVERY).await;
+                }
+                Err(NotReached::Connecting) => return Ok(Reply::lost(seq, peer, "no path yet")),
+                Err(NotReached::Offline) => return Ok(Reply::lost(seq, peer, "offline")),
+            }
+        }
+    }
+}
+
+async fn await_answer(
+    seq: u32,
+    peer: PeerId,
+    answer: oneshot::Receiver<Duration>,
+    via: PathOverview,
+) -> Reply {
+    match timeout(PING_TIMEOUT, answer).await {
+        Ok(Ok(rtt)) => Reply::answered(seq, peer, rtt.as_secs_f64() * 1000.0, via),
+        Ok(Err(_)) | Err(_) => Reply::lost(seq, peer, "no answer"),
+    }
+}
+
+impl Runtime for NodeHandle {
+    fn overview(&self) -> Answer<'_, Overview> {
+        Box::pin(self.ask(Request::Overview))
+    }
+
+    fn status(&self) -> Answer<'_, StatusReport> {
+        Box::pin(self.ask(Request::Status))
+    }
+
+    fn peers(&self, all: bool) -> Answer<'_, Vec<PeerRow>> {
+        Box::pin(self.ask(move |reply| Request::Peers { all, reply }))
+    }
+
+    fn paths(&self) -> Answer<'_, Vec<PathRow>> {
+        Box::pin(self.ask(Request::Paths))
+    }
+
+    fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
+        Box::pin(self.ping_all(request))
+    }
+
+    fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {
+        Box::pin(self.try_ask(move |reply| Request::Invite { request, reply }))
+    }
+
+    fn join(&self, request: JoinRequest) -> Answer<'_, JoinReport> {
+        Box::pin(self.try_ask(move |reply| Request::Join { request, reply }))
+    }
+
+    fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {
+        Box::pin(self.ask(Request::AuthList))
+    }
+
+    fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()> {
+        Box::pin(self.try_ask(move |reply| Request::AuthAdd { request, reply }))
+    }
+
+    fn auth_remove(&self, peer: PeerId) -> Answer<'_, ()> {
+        Box::pin(self.try_ask(move |reply| Request::AuthRemove { peer, reply }))
+    }
+
+    fn reload(&self) -> Answer<'_, ()> {
+        Box::pin(self.try_ask(Request::Reload))
+    }
+
+    fn up(&self) -> Answer<'_, UpReport> {
+        Box::pin(self.try_ask(Request::Up))
+    }
+
+    fn down(&self) -> Answer<'_, DownReport> {
+        Box::pin(self.try_ask(Request::Down))
+    }
+
+    fn shutdown(&self) -> Answer<'_, ()> {
+        Box::pin(self.try_ask(Request::Shutdown))
+    }
+}

@@ -1,0 +1,52 @@
+//! What the data thread reports.
+
+use peerup_types::PathId;
+
+use super::Controller;
+use crate::data::{Command, DataEvent};
+
+/// Probe numbers from here on belong to pings that a user asked for.
+pub const PING_IDS: u64 = 1 << 63;
+
+impl Controller {
+    pub(super) async fn on_data(&mut self, event: DataEvent) {
+        let now = peerup_clock::now();
+        match event {
+            DataEvent::Broken { path, error } => {
+                tracing::debug!(%path, error, "a stream broke");
+                self.node.handle_broken(path, now);
+            }
+            DataEvent::Answer { path, id, rtt } => {
+                self.node.handle_answer(path, rtt);
+                if let Some(peer) = self.paths.get(&path).map(|known| known.handle.peer) {
+                    self.seen(peer);
+                }
+                if let Some(ping) = self.pings.remove(&id) {
+                    // Whoever asked may have given up.
+                    let _ = ping.send(rtt);
+                }
+            }
+            DataEvent::Heard { path, control } => {
+                self.node.handle_control(path, control, now, peerup_clock::unix());
+            }
+            DataEvent::Wanted(peer) => self.node.handle_wanted(&peer, now),
+            DataEvent::Traffic(peer) => {
+                self.seen(peer);
+                self.node.handle_traffic(&peer, now);
+            }
+            DataEvent::DeviceLost(error) => {
+                tracing::error!(error, "the interface is gone; `peerup up` brings it back");
+                if let Err(error) = self.take_down().await {
+                    tracing::error!(error = %crate::error::describe(&error), "cannot clean up after it");
+                }
+            }
+        }
+    }
+
+    /// The data thread keeps streams of a connection that closed until it is told.
+    pub(super) fn forget_path(&mut self, path: PathId) {
+        let commands = self.data.sender();
+        // The queue is drained by a thread of its own; if it is full, the stream's own error frees the path.
+        let _ = commands.try_send(Command::Remove(path));
+    }
+}

@@ -1,0 +1,129 @@
+//! What local callers ask for.
+
+use peerup_control::{
+    ApiError, ErrorKind,
+    api::{AuthAdd, AuthRow, DownReport, Timestamp, UpReport},
+};
+use peerup_trust::authorized_keys::AuthorizedKeys;
+use peerup_types::PeerId;
+
+use super::{Controller, Mode, data::PING_IDS};
+use crate::{
+    api::{NotReached, Request},
+    data::Command,
+    error::DaemonError,
+    view,
+};
+
+impl Controller {
+    pub(super) async fn on_request(&mut self, request: Request) {
+        // An answer that nobody waits for is not an error: the caller hung up.
+        match request {
+            Request::Overview(reply) => drop(reply.send(view::overview(self))),
+            Request::Status(reply) => drop(reply.send(view::status(self))),
+            Request::Peers { all, reply } => drop(reply.send(view::peers(self, all))),
+            Request::Paths(reply) => drop(reply.send(view::paths(self))),
+            Request::Resolve { target, reply } => drop(reply.send(view::resolve(self, &target))),
+            Request::Ping { peer, reply } => self.ping(peer, reply).await,
+            Request::Invite { request, reply } => {
+                let opened = self.open_invite(request);
+                let _ = reply.send(opened);
+            }
+            Request::Join { request, reply } => self.start_join(request, reply),
+            Request::AuthList(reply) => drop(reply.send(auth_rows(&self.keys))),
+            Request::AuthAdd { request, reply } => drop(reply.send(self.auth_add(request))),
+            Request::AuthRemove { peer, reply } => drop(reply.send(self.auth_remove(&peer))),
+            Request::Reload(reply) => {
+                self.reload().await;
+                let problem = self.config_problem.clone().or_else(|| self.keys_problem.clone());
+                let _ = reply.send(problem.map_or(Ok(()), |problem| Err(ApiError::bad_request(problem))));
+            }
+            Request::Up(reply) => drop(reply.send(self.bring_up().await.map_err(ApiError::from))),
+            Request::Down(reply) => {
+                let report = self.go_down().await;
+                let _ = reply.send(report);
+            }
+            Request::Shutdown(reply) => {
+                self.stop();
+                let _ = reply.send(Ok(()));
+            }
+        }
+    }
+
+    async fn ping(&mut self, peer: PeerId, reply: crate::api::PingReply) {
+        let Some(view) = self.node.peers().into_iter().find(|view| view.peer == peer) else {
+            return drop(reply.send(Err(NotReached::Unknown)));
+        };
+        let Some(path) = view.path else {
+            self.node.handle_wanted(&peer, peerup_clock::now());
+            let why = if view.connecting { NotReached::Connecting } else { NotReached::Offline };
+            return drop(reply.send(Err(why)));
+        };
+        self.next_probe += 1;
+        let id = PING_IDS | self.next_probe;
+        let (answered, answer) = tokio::sync::oneshot::channel();
+        self.pings.retain(|_, waiting| !waiting.is_closed());
+        self.pings.insert(id, answered);
+        self.data.send(Command::Probe { path: path.path, id }).await;
+        let via = view::path_overview(&path, view.since, self.started);
+        drop(reply.send(Ok((answer, via))));
+    }
+
+    async fn go_down(&mut self) -> Result<DownReport, ApiError> {
+        let interface = self.take_down().await.map_err(ApiError::from)?;
+        let daemon_exits = self.mode == Mode::Member { started_by_up: true };
+        if daemon_exits {
+            self.stop();
+        }
+        Ok(DownReport { interface, daemon_exits })
+    }
+
+    pub(super) fn up_report(&self, already_up: bool) -> UpReport {
+        UpReport {
+            interface: self.interface.as_ref().map_or(String::new(), |interface| interface.name().to_owned()),
+            addresses: self.node.membership().own_addrs().iter().collect(),
+            name: self.node.name().map(ToString::to_string),
+            peers: self.node.peers().iter().map(|peer| view::display_name(self, &peer.peer)).collect(),
+            already_up,
+        }
+    }
+
+    fn auth_add(&mut self, request: AuthAdd) -> Result<(), ApiError> {
+        self.change_keys(|keys| {
+            keys.add(request.peer_id, request.comment.as_deref())
+                .map_err(|error| ApiError::new(ErrorKind::Conflict, error.to_string()))
+        })
+    }
+
+    fn auth_remove(&mut self, peer: &PeerId) -> Result<(), ApiError> {
+        self.change_keys(|keys| {
+            keys.remove(peer).map_err(|error| ApiError::new(ErrorKind::NotFound, error.to_string()))
+        })
+    }
+
+    /// Reads the file, changes it, writes it, and lets the result count at once. The file is read first so that a
+    /// change made by hand a moment ago is not lost.
+    pub(crate) fn change_keys(
+        &mut self,
+        change: impl FnOnce(&mut AuthorizedKeys) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let mut keys = self.files.keys().map_err(ApiError::from)?;
+        change(&mut keys)?;
+        self.files.write_keys(&keys).map_err(|error: DaemonError| ApiError::from(error))?;
+        self.keys = keys;
+        self.apply_trust();
+        Ok(())
+    }
+}
+
+fn auth_rows(keys: &AuthorizedKeys) -> Vec<AuthRow> {
+    keys.entries()
+        .map(|entry| AuthRow {
+            peer_id: entry.peer(),
+            comment: entry.comment().map(str::to_owned),
+            verified: entry.verified().map(str::to_owned),
+            expires_at: entry.expires().map(Timestamp::from_unix),
+            group: entry.group().map(str::to_owned),
+        })
+        .collect()
+}

@@ -1,0 +1,80 @@
+//! What the swarm reports.
+
+use peerup_path::Opened;
+use peerup_swarm::{Event, InboundStream, PathHandle};
+use peerup_wire::protocol;
+
+use super::{Controller, Done, KnownPath, Mode};
+use crate::greet;
+
+impl Controller {
+    pub(super) fn on_swarm(&mut self, event: Event) {
+        let now = peerup_clock::now();
+        match event {
+            Event::PathOpened(handle) => self.on_opened(handle),
+            Event::PathClosed { path, .. } => {
+                self.paths.remove(&path);
+                self.node.handle_closed(path, now);
+                self.forget_path(path);
+            }
+            Event::Inbound(stream) => self.on_inbound(stream),
+            Event::DialFailed { dial, peer, error } => {
+                tracing::debug!(?peer, %error, "dial failed");
+                self.on_join_dial_failed(dial, &error);
+                if let Some(peer) = peer {
+                    self.node.handle_dial_failed(&peer, now);
+                }
+            }
+            Event::Listening(address) => self.node.handle_listening(address, now),
+            Event::ListenExpired(address) => self.node.handle_listen_expired(&address, now),
+            Event::ListenFailed(error) => tracing::error!(%error, "a listener did not come back"),
+            Event::Reserved { relay } => self.node.handle_reserved(relay, now),
+            Event::ReservationLost { relay } => self.node.handle_reservation_lost(relay, now),
+            Event::Identified { peer, agent, listen, observed, .. } => {
+                self.agents.insert(peer, agent);
+                self.node.handle_identified(peer, &listen, &observed, now);
+            }
+            Event::Discovered { peer, address } => self.node.handle_address(&peer, address, now),
+            Event::HolePunch { peer, success } => tracing::debug!(%peer, success, "DCUtR ended"),
+            Event::CircuitOpened { .. } | Event::CircuitClosed { .. } => {}
+            Event::Restarted { panic } => {
+                tracing::error!(%panic, "the swarm panicked and was restarted");
+                self.restarts += 1;
+                self.node.handle_wake(now);
+            }
+            #[allow(unreachable_patterns, reason = "a relay's events do not concern a node")]
+            _ => {}
+        }
+    }
+
+    fn on_opened(&mut self, handle: PathHandle) {
+        let now = peerup_clock::now();
+        let opened = Opened {
+            path: handle.path,
+            kind: handle.kind,
+            remote: handle.remote.clone(),
+            relay: handle.relay,
+            outbound: handle.outbound,
+        };
+        tracing::debug!(peer = %handle.peer, path = %handle.path, remote = %handle.remote, "connected");
+        let counters = Default::default();
+        self.paths.insert(handle.path, KnownPath { handle: handle.clone(), counters, reads: 0 });
+        self.node.handle_opened(handle.peer, opened, now);
+        self.on_join_connected(&handle);
+    }
+
+    fn on_inbound(&mut self, arrived: InboundStream) {
+        let InboundStream { path, peer, protocol, stream } = arrived;
+        if protocol.as_ref() == protocol::INVITE {
+            return self.on_invite_stream(peer, stream);
+        }
+        if self.mode == Mode::Pairing {
+            return;
+        }
+        let done = self.done.clone();
+        tokio::spawn(async move {
+            let result = greet::read_hello(stream).await;
+            let _ = done.send(Done::Hello { path, peer, result }).await;
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! The sending end of one path: a task that turns a peer's lane into batches of frames on our stream.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    rc::Rc,
+};
+
+use futures::{AsyncWrite, AsyncWriteExt};
+use peerup_router::DropReason;
+use peerup_types::PathId;
+use peerup_wire::{
+    control::Control,
+    frame::{FrameWriter, Probe},
+};
+use tokio::sync::Notify;
+
+use super::plane::{Peer, Shared};
+
+/// Probes and control messages waiting on one path: a handful per second at most, unless the path is stuck.
+const MAX_URGENT: usize = 32;
+
+enum Urgent {
+    Probe(Probe),
+    Control(Control),
+}
+
+/// The handle of the task.
+pub struct Outlet {
+    pub path: PathId,
+    urgent: RefCell<VecDeque<Urgent>>,
+    wake: Notify,
+    closed: Cell<bool>,
+}
+
+impl Outlet {
+    pub fn new(path: PathId) -> Self {
+        Self { path, urgent: RefCell::default(), wake: Notify::new(), closed: Cell::new(false) }
+    }
+
+    /// There is something to send.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    pub fn probe(&self, probe: Probe) {
+        self.push(Urgent::Probe(probe));
+    }
+
+    pub fn say(&self, control: Control) {
+        self.push(Urgent::Control(control));
+    }
+
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.wake();
+    }
+
+    fn push(&self, urgent: Urgent) {
+        let mut queue = self.urgent.borrow_mut();
+        // A path that takes no probes is about to be found dead; piling up more does not help it.
+        if queue.len() < MAX_URGENT {
+            queue.push_back(urgent);
+            self.wake();
+        }
+    }
+
+    fn collect(&self, writer: &mut FrameWriter) {
+        while let Some(urgent) = self.urgent.borrow_mut().pop_front() {
+            match urgent {
+                Urgent::Probe(probe) => writer.push_probe(probe),
+                Urgent::Control(control) => {
+                    if let Err(error) = writer.push_control(&control) {
+                        tracing::debug!(%error, "control message not sent");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Writes until the stream fails or the outlet is closed. Urgent frames go first, then packets, if this is the path
+/// that the peer's packets take.
+pub async fn run<W: AsyncWrite + Unpin>(
+    outlet: Rc<Outlet>,
+    peer: Rc<Peer>,
+    shared: Rc<Shared>,
+    mut stream: W,
+) -> Result<(), std::io::Error> {
+    let mut writer = FrameWriter::new();
+    while !outlet.closed.get() {
+        writer.clear();
+        outlet.collect(&mut writer);
+        if peer.uses(outlet.path) {
+            let dropped = peer.lane.borrow_mut().drain_into(&mut writer, peerup_clock::now());
+            shared.counters.dropped_many(DropReason::QueueDelay, dropped);
+        }
+        if writer.is_empty() {
+            outlet.wake.notified().await;
+            continue;
+        }
+        stream.write_all(writer.as_bytes()).await?;
+        stream.flush().await?;
+    }
+    stream.close().await
+}

@@ -1,0 +1,345 @@
+//! The state of the data thread: peers with their lanes and outlets, the routing table, the device.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use peerup_packet::{IpPacket, Unreachable, unreachable};
+use peerup_router::{DropReason, RoutingTable};
+use peerup_tun::Device;
+use peerup_types::{PathId, PeerId};
+use peerup_wire::frame::{Probe, ProbeKind};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, spawn_local},
+};
+
+use super::{
+    Command, DataEvent, PathCounters, PeerCounters, PlaneCounters, device, inlet,
+    lane::{Lane, PARKED_FOR},
+    outlet::{self, Outlet},
+};
+
+/// At most one `Wanted` per peer in this time: the control thread needs to hear it once.
+const WANTED_EVERY: Duration = Duration::from_millis(500);
+/// Between two reports that a peer has traffic; well below the time after which it counts as idle.
+const TRAFFIC_EVERY: Duration = Duration::from_secs(5);
+/// Probes whose answer is awaited, all paths together; older ones are forgotten.
+const MAX_PROBES: usize = 1024;
+
+/// What every task may use.
+pub struct Shared {
+    pub counters: Arc<PlaneCounters>,
+}
+
+pub struct Peer {
+    pub id: PeerId,
+    pub lane: RefCell<Lane>,
+    pub counters: Arc<PeerCounters>,
+    active: Cell<Option<PathId>>,
+    outlets: RefCell<BTreeMap<PathId, Rc<Outlet>>>,
+    wanted: Cell<Option<Instant>>,
+    traffic: Cell<Option<Instant>>,
+}
+
+impl Peer {
+    fn new(id: PeerId, counters: Arc<PeerCounters>) -> Self {
+        Self {
+            id,
+            lane: RefCell::default(),
+            counters,
+            active: Cell::new(None),
+            outlets: RefCell::default(),
+            wanted: Cell::new(None),
+            traffic: Cell::new(None),
+        }
+    }
+
+    pub fn uses(&self, path: PathId) -> bool {
+        self.active.get() == Some(path)
+    }
+
+    pub fn outlet(&self, path: PathId, act: impl FnOnce(&Outlet)) {
+        if let Some(outlet) = self.outlets.borrow().get(&path) {
+            act(outlet);
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(path) = self.active.get() {
+            self.outlet(path, Outlet::wake);
+        }
+    }
+}
+
+struct Attached<D> {
+    device: Rc<D>,
+    reader: AbortHandle,
+}
+
+pub struct Plane<D> {
+    pub shared: Rc<Shared>,
+    events: mpsc::Sender<DataEvent>,
+    table: RefCell<Option<Arc<RoutingTable>>>,
+    peers: RefCell<BTreeMap<PeerId, Rc<Peer>>>,
+    owners: RefCell<BTreeMap<PathId, Rc<Peer>>>,
+    inlets: RefCell<BTreeMap<PathId, AbortHandle>>,
+    probes: RefCell<BTreeMap<(PathId, u64), Instant>>,
+    attached: RefCell<Option<Attached<D>>>,
+}
+
+/// A plane that has not entered its thread: the `Rc`s inside [`Plane`] are made there.
+pub struct Unstarted {
+    events: mpsc::Sender<DataEvent>,
+    counters: Arc<PlaneCounters>,
+}
+
+impl Unstarted {
+    pub fn new(events: mpsc::Sender<DataEvent>, counters: Arc<PlaneCounters>) -> Self {
+        Self { events, counters }
+    }
+
+    pub async fn run<D: Device + 'static>(self, mut commands: mpsc::Receiver<Command<D>>) {
+        let plane = Rc::new(Plane::<D> {
+            shared: Rc::new(Shared { counters: self.counters }),
+            events: self.events,
+            table: RefCell::new(None),
+            peers: RefCell::default(),
+            owners: RefCell::default(),
+            inlets: RefCell::default(),
+            probes: RefCell::default(),
+            attached: RefCell::new(None),
+        });
+        while let Some(command) = commands.recv().await {
+            plane.handle(command);
+        }
+    }
+}
+
+impl<D: Device + 'static> Plane<D> {
+    pub fn table(&self) -> Option<Arc<RoutingTable>> {
+        self.table.borrow().clone()
+    }
+
+    pub fn emit(&self, event: DataEvent) {
+        // A full channel means that the control thread is far behind; it polls what matters.
+        if self.events.try_send(event).is_err() {
+            tracing::debug!("an event was dropped: the control thread is behind");
+        }
+    }
+
+    /// Queues a packet from the host. Without a path it waits and the control thread is told.
+    pub fn queue(self: &Rc<Self>, peer: &PeerId, packet: &[u8]) {
+        let Some(peer) = self.peer(peer) else {
+            return self.shared.counters.dropped(DropReason::UnknownPeer);
+        };
+        let now = peerup_clock::now();
+        peer.counters.tx_packets.add(1);
+        peer.counters.tx_bytes.add(packet.len() as u64);
+        if peer.active.get().is_some() {
+            self.note_traffic(&peer, now);
+            let dropped = peer.lane.borrow_mut().push(packet, now);
+            self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
+            peer.wake();
+        } else {
+            self.park(peer, packet, now);
+        }
+    }
+
+    /// Tells the control thread that packets want `peer`, now and then.
+    pub fn want(&self, peer: &PeerId) {
+        let Some(peer) = self.peer(peer) else { return };
+        let now = peerup_clock::now();
+        if peer.wanted.get().is_none_or(|at| at + WANTED_EVERY <= now) {
+            peer.wanted.set(Some(now));
+            self.emit(DataEvent::Wanted(peer.id));
+        }
+    }
+
+    pub fn note_traffic(&self, peer: &Peer, now: Instant) {
+        if peer.traffic.get().is_none_or(|at| at + TRAFFIC_EVERY <= now) {
+            peer.traffic.set(Some(now));
+            self.emit(DataEvent::Traffic(peer.id));
+        }
+    }
+
+    /// Keeps a packet for a peer that is being reached, and answers it when that takes too long.
+    fn park(self: &Rc<Self>, peer: Rc<Peer>, packet: &[u8], now: Instant) {
+        self.want(&peer.id);
+        let first = peer.lane.borrow().is_empty();
+        let dropped = peer.lane.borrow_mut().park(packet, now);
+        self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
+        if first {
+            let plane = self.clone();
+            spawn_local(async move { plane.expire_parked(peer).await });
+        }
+    }
+
+    async fn expire_parked(&self, peer: Rc<Peer>) {
+        while peer.active.get().is_none() && !peer.lane.borrow().is_empty() {
+            tokio::time::sleep(PARKED_FOR / 4).await;
+            if peer.active.get().is_none() {
+                let expired = peer.lane.borrow_mut().expired(peerup_clock::now());
+                self.answer_unreachable(expired);
+            }
+        }
+    }
+
+    /// Hands a packet to the host.
+    pub async fn write(&self, packet: &[u8]) {
+        let Some(device) = self.attached.borrow().as_ref().map(|attached| attached.device.clone()) else {
+            return;
+        };
+        match device.try_send(packet) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                if device.send(packet).await.is_err() {
+                    self.shared.counters.dropped(DropReason::TunWrite);
+                }
+            }
+            Err(_) => self.shared.counters.dropped(DropReason::TunWrite),
+        }
+    }
+
+    pub fn answered(&self, path: PathId, id: u64) {
+        if let Some(sent) = self.probes.borrow_mut().remove(&(path, id)) {
+            let rtt = peerup_clock::now().saturating_duration_since(sent);
+            self.emit(DataEvent::Answer { path, id, rtt });
+        }
+    }
+
+    fn handle(self: &Rc<Self>, command: Command<D>) {
+        match command {
+            Command::Attach(device) => self.attach(device),
+            Command::Detach => self.detach(),
+            Command::Table { table, counters } => self.set_table(table, counters),
+            Command::Outlet { path, peer, stream } => self.add_outlet(path, peer, stream),
+            Command::Inlet { path, peer, stream, counters } => self.add_inlet(path, peer, stream, counters),
+            Command::Use { peer, path } => self.switch(peer, path),
+            Command::Remove(path) => self.remove(path),
+            Command::Probe { path, id } => self.probe(path, id),
+            Command::Say { path, control } => {
+                if let Some(peer) = self.owners.borrow().get(&path) {
+                    peer.outlet(path, |outlet| outlet.say(control));
+                }
+            }
+        }
+    }
+
+    fn attach(self: &Rc<Self>, device: D) {
+        self.detach();
+        let device = Rc::new(device);
+        let reader = spawn_local(device::read(self.clone(), device.clone())).abort_handle();
+        *self.attached.borrow_mut() = Some(Attached { device, reader });
+    }
+
+    fn detach(&self) {
+        if let Some(attached) = self.attached.borrow_mut().take() {
+            attached.reader.abort();
+        }
+    }
+
+    /// Takes a new table. Peers that it does not name lose their lane; the others keep it.
+    fn set_table(&self, table: Arc<RoutingTable>, mut counters: BTreeMap<PeerId, Arc<PeerCounters>>) {
+        let mut peers = self.peers.borrow_mut();
+        peers.retain(|id, _| table.index_of(id).is_some());
+        for (_, id) in table.peers() {
+            let counters = counters.remove(id).unwrap_or_default();
+            peers.entry(*id).or_insert_with(|| Rc::new(Peer::new(*id, counters)));
+        }
+        *self.table.borrow_mut() = Some(table);
+    }
+
+    fn add_outlet(self: &Rc<Self>, path: PathId, peer: PeerId, stream: peerup_swarm::Stream) {
+        let Some(peer) = self.peer(&peer) else { return };
+        let handle = Rc::new(Outlet::new(path));
+        peer.outlets.borrow_mut().insert(path, handle.clone());
+        let plane = self.clone();
+        let task = outlet::run(handle, peer.clone(), self.shared.clone(), stream);
+        self.owners.borrow_mut().insert(path, peer);
+        // Not aborted with the path: it finishes the batch it is writing and then sees that it is closed.
+        spawn_local(async move {
+            if let Err(error) = task.await {
+                plane.emit(DataEvent::Broken { path, error: error.to_string() });
+            }
+        });
+    }
+
+    fn add_inlet(
+        self: &Rc<Self>,
+        path: PathId,
+        peer: PeerId,
+        stream: peerup_swarm::Stream,
+        counters: Arc<PathCounters>,
+    ) {
+        let Some(peer) = self.peer(&peer) else { return };
+        let plane = self.clone();
+        let task = inlet::run(path, peer.clone(), self.clone(), counters, stream);
+        self.owners.borrow_mut().insert(path, peer);
+        let task = spawn_local(async move {
+            let error = task.await;
+            plane.emit(DataEvent::Broken { path, error: error.to_string() });
+        });
+        if let Some(older) = self.inlets.borrow_mut().insert(path, task.abort_handle()) {
+            older.abort();
+        }
+    }
+
+    fn switch(&self, peer: PeerId, path: Option<PathId>) {
+        let Some(peer) = self.peer(&peer) else { return };
+        let parked = peer.active.replace(path).is_none();
+        if parked {
+            peer.lane.borrow_mut().unpark(peerup_clock::now());
+        }
+        peer.wake();
+    }
+
+    fn remove(&self, path: PathId) {
+        self.probes.borrow_mut().retain(|(of, _), _| *of != path);
+        if let Some(peer) = self.owners.borrow_mut().remove(&path) {
+            if let Some(outlet) = peer.outlets.borrow_mut().remove(&path) {
+                outlet.close();
+            }
+            if peer.uses(path) {
+                peer.active.set(None);
+            }
+        }
+        if let Some(inlet) = self.inlets.borrow_mut().remove(&path) {
+            inlet.abort();
+        }
+    }
+
+    fn probe(&self, path: PathId, id: u64) {
+        let mut probes = self.probes.borrow_mut();
+        while probes.len() >= MAX_PROBES {
+            probes.pop_first();
+        }
+        probes.insert((path, id), peerup_clock::now());
+        if let Some(peer) = self.owners.borrow().get(&path) {
+            peer.outlet(path, |outlet| outlet.probe(Probe { kind: ProbeKind::Request, id }));
+        }
+    }
+
+    /// Answers packets that waited in vain (RFC 1812 §5.2.7.1: host unreachable).
+    fn answer_unreachable(&self, packets: Vec<Vec<u8>>) {
+        let Some(device) = self.attached.borrow().as_ref().map(|attached| attached.device.clone()) else {
+            return;
+        };
+        self.shared.counters.dropped_many(DropReason::ConnectTimeout, packets.len() as u64);
+        for bytes in packets {
+            let Ok(packet) = IpPacket::parse(&bytes) else { continue };
+            if let Some(reply) = unreachable(&packet, packet.destination(), Unreachable::Host) {
+                // Lost when the host is busy, like any packet.
+                let _ = device.try_send(&reply);
+            }
+        }
+    }
+
+    fn peer(&self, id: &PeerId) -> Option<Rc<Peer>> {
+        self.peers.borrow().get(id).cloned()
+    }
+}

@@ -1,0 +1,273 @@
+//! Starting: files, interface, privileges, threads, socket, in the order in which each can still fail cleanly.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use peerup_control::{BindOptions, Runtime, Server};
+use peerup_membership::Membership;
+use peerup_node::{Node, NodeConfig};
+use peerup_service::{InvokingUser, Keep, drop_privileges, files::FileLock};
+use peerup_swarm::{PeerSwarm, Profile, SwarmConfig};
+use peerup_tun::TunDevice;
+use peerup_types::Keypair;
+use peerup_wire::protocol;
+use rand::RngExt;
+use tokio::{
+    runtime::{self, Handle},
+    sync::mpsc,
+};
+
+use crate::{
+    api::{NodeHandle, REQUESTS},
+    controller::{Controller, Mode, Parts, interface_settings},
+    data::{Command, Prepared},
+    error::DaemonError,
+    files::{Files, members},
+    interface::Interface,
+    view,
+};
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config_file: PathBuf,
+    /// `peerup up` started this process, so `peerup down` ends it.
+    pub started_by_up: bool,
+    pub version: &'static str,
+}
+
+/// What is true once the node is ready.
+#[derive(Debug, Clone)]
+pub struct ReadyReport {
+    /// `None` when `vpn.enabled` is off.
+    pub interface: Option<String>,
+    pub addresses: Vec<IpAddr>,
+    pub name: Option<String>,
+    pub peers: Vec<String>,
+}
+
+/// Runs a member of the network until it is told to stop. `ready` is called once, with what went wrong or when the
+/// interface is up and the control socket answers.
+pub fn run(
+    options: Options,
+    ready: impl FnOnce(Result<ReadyReport, &DaemonError>),
+) -> Result<(), DaemonError> {
+    let started = start(&options);
+    let (running, report) = match started {
+        Ok(started) => started,
+        Err(error) => {
+            ready(Err(&error));
+            return Err(error);
+        }
+    };
+    ready(Ok(report));
+    running.run()
+}
+
+/// A host without interface and control socket, for pairing while no daemon runs. It ends with the last clone of
+/// the returned runtime.
+pub async fn temporary(options: Options) -> Result<Arc<dyn Runtime>, DaemonError> {
+    let user = InvokingUser::current()?;
+    let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
+    let lock = FileLock::acquire(&files.state.lock)?;
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    let (started, outcome) = tokio::sync::oneshot::channel();
+    // The loop owns things that may not move between threads while they run, so it gets a thread of its own.
+    std::thread::Builder::new()
+        .name("peerup-pairing".into())
+        .spawn(move || {
+            let _lock = lock;
+            let begun = begin_pairing(files, options.version, requests);
+            match begun {
+                Ok((runtime, controller)) => {
+                    let _ = started.send(Ok(()));
+                    if let Err(error) = runtime.block_on(controller.run()) {
+                        tracing::error!(error = %crate::error::describe(&error), "the pairing host stopped");
+                    }
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        })
+        .map_err(DaemonError::Runtime)?;
+    match outcome.await {
+        Ok(Ok(())) => Ok(Arc::new(NodeHandle::new(sender))),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(DaemonError::Runtime(std::io::Error::other("the pairing thread ended early"))),
+    }
+}
+
+fn begin_pairing(
+    files: Files,
+    version: &'static str,
+    requests: mpsc::Receiver<crate::api::Request>,
+) -> Result<(runtime::Runtime, Controller), DaemonError> {
+    let control = control_runtime()?;
+    let _control = control.enter();
+    let data = Prepared::<TunDevice>::new()?.start()?;
+    let keypair = files.identity()?;
+    let node = node(&files, &keypair)?;
+    let swarm = swarm(&files, &keypair, version, &node, Mode::Pairing, data.io().clone())?;
+    let keys = files.keys()?;
+    let mode = Mode::Pairing;
+    let parts = Parts { mode, version, files, keys, node, swarm, data, interface: None, requests };
+    let controller = Controller::new(parts)?;
+    drop(_control);
+    Ok((control, controller))
+}
+
+struct Running {
+    control: runtime::Runtime,
+    controller: Controller,
+    server: Server,
+    handle: NodeHandle,
+    _lock: FileLock,
+}
+
+impl Running {
+    fn run(self) -> Result<(), DaemonError> {
+        let Self { control, controller, server, handle, _lock } = self;
+        control.block_on(async move {
+            let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+            let served = tokio::spawn(server.serve(Arc::new(handle), async {
+                let _ = stopped.await;
+            }));
+            let outcome = controller.run().await;
+            drop(stop);
+            if let Ok(Err(error)) = served.await {
+                tracing::error!(%error, "the control socket failed");
+            }
+            outcome
+        })
+    }
+}
+
+fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
+    let user = InvokingUser::current()?;
+    let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
+    let lock = FileLock::acquire(&files.state.lock)?;
+    let keypair = files.identity()?;
+    let keys = files.keys()?;
+    let mut node = node(&files, &keypair)?;
+    own_address(&files, &keys, &mut node)?;
+
+    let control = control_runtime()?;
+    let prepared = Prepared::<TunDevice>::new()?;
+    // The device and the host's configuration need privileges, and privileges are dropped for one thread only: so
+    // both happen before there is a second thread.
+    let up = match files.config.vpn.enabled {
+        true => Some(control.block_on(interface_up(&files, &node, prepared.io()))?),
+        false => None,
+    };
+    if up.is_some() || user.through_sudo {
+        drop_privileges(user.target(), Keep::NetAdmin)?;
+    }
+
+    let _control = control.enter();
+    let data = prepared.start()?;
+    let mode = Mode::Member { started_by_up: options.started_by_up };
+    let swarm = swarm(&files, &keypair, options.version, &node, mode, data.io().clone())?;
+    let server = control.block_on(Server::bind(BindOptions {
+        socket: files.state.socket.clone(),
+        cookie: files.state.cookie.clone(),
+        allowed_uids: vec![0, user.uid],
+        owner: None,
+    }))?;
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    let (interface, device) = up.unzip();
+    let version = options.version;
+    let parts = Parts { mode, version, files, keys, node, swarm, data, interface, requests };
+    let controller = Controller::new(parts)?;
+    if let Some(device) = device {
+        control.block_on(controller.data.send(Command::Attach(device)));
+    }
+    let report = ReadyReport {
+        interface: controller.interface.as_ref().map(|interface| interface.name().to_owned()),
+        addresses: controller.node.membership().own_addrs().iter().collect(),
+        name: controller.node.name().map(ToString::to_string),
+        peers: controller
+            .keys
+            .entries()
+            .map(|entry| view::display_name(&controller, &entry.peer()))
+            .collect(),
+    };
+    peerup_service::notify::ready();
+    drop(_control);
+    let handle = NodeHandle::new(sender);
+    Ok((Running { control, controller, server, handle, _lock: lock }, report))
+}
+
+async fn interface_up(
+    files: &Files,
+    node: &Node,
+    io: &Handle,
+) -> Result<(Interface, TunDevice), DaemonError> {
+    Interface::up(interface_settings(files, node), node.membership().own_addrs(), io).await
+}
+
+fn control_runtime() -> Result<runtime::Runtime, DaemonError> {
+    runtime::Builder::new_current_thread().enable_all().build().map_err(DaemonError::Runtime)
+}
+
+fn node(files: &Files, keypair: &Keypair) -> Result<Node, DaemonError> {
+    let membership: Membership = files.membership(keypair.clone())?;
+    let config = NodeConfig {
+        name: files.config.name.clone(),
+        network: files.config.discovery.network.clone(),
+        mtu: files.config.vpn.mtu,
+        boot_epoch: peerup_clock::unix_millis(),
+        external: files.config.network.external_addresses.clone(),
+        seed: rand::rng().random(),
+    };
+    Ok(Node::new(config, membership))
+}
+
+/// The interface needs an address before anybody is connected: the pinned one, the claimed one, or a fresh claim.
+fn own_address(
+    files: &Files,
+    keys: &peerup_trust::authorized_keys::AuthorizedKeys,
+    node: &mut Node,
+) -> Result<(), DaemonError> {
+    let unix = peerup_clock::unix();
+    let members = members(keys, unix);
+    if let Err(error) = node.set_members(members, files.config.vpn.address, peerup_clock::now(), unix) {
+        tracing::error!(%error, "a pinned address is not used");
+    }
+    node.membership_mut().ensure_own(unix)?;
+    node.follow_membership();
+    Ok(())
+}
+
+fn swarm(
+    files: &Files,
+    keypair: &Keypair,
+    version: &str,
+    node: &Node,
+    mode: Mode,
+    io: Handle,
+) -> Result<PeerSwarm, DaemonError> {
+    let network = files.config.discovery.network.as_ref();
+    let membership = node.membership();
+    let member = matches!(mode, Mode::Member { .. });
+    let mut swarm = PeerSwarm::new(SwarmConfig {
+        keypair: keypair.clone(),
+        agent: format!("peerup/{version}"),
+        dht_protocol: protocol::kad_protocol(network),
+        overlay: vec![membership.prefix().into(), membership.v6_prefix().into()],
+        profile: Profile::Node { mdns: member && files.config.network.mdns },
+        authorized_protocols: if member {
+            vec![protocol::TUN, protocol::INVITE]
+        } else {
+            vec![protocol::INVITE]
+        },
+        guest_protocols: vec![protocol::INVITE],
+        io,
+    })?;
+    for address in files.listen_addresses()? {
+        // A host without IPv6 has nothing to listen on there; that is no reason to fail.
+        if let Err(error) = swarm.listen(address) {
+            tracing::warn!(%error, "not listening there");
+        }
+    }
+    for address in &files.config.network.external_addresses {
+        swarm.add_external_address(address.clone());
+    }
+    Ok(swarm)
+}

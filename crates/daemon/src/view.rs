@@ -1,0 +1,285 @@
+//! What the node looks like from outside: answers to status questions.
+
+use std::{net::IpAddr, time::Instant};
+
+use peerup_control::{
+    ApiError, ErrorKind,
+    api::{
+        HealthItem, Overview, PathOverview, PathRow, PeerOverview, PeerRow, Reachability, ReachabilityGrade,
+        RelayOverview, RelayState, SCHEMA, SelfOverview, Severity, StatusReport, Timestamp,
+    },
+};
+use peerup_node::PeerView;
+use peerup_path::{Opened, ReservationState};
+use peerup_trust::parse_peer_id;
+use peerup_types::{CarrierKind, PathClass, PeerId};
+
+use crate::{api::Target, controller::Controller};
+
+pub fn overview(node: &Controller) -> Overview {
+    Overview {
+        schema: SCHEMA,
+        this: SelfOverview {
+            id: node.swarm.local_peer(),
+            name: node.node.name().map(ToString::to_string),
+            ips: node.node.membership().own_addrs().iter().collect(),
+            version: node.version.to_owned(),
+            uptime_s: uptime(node),
+            reachability: reachability(node),
+        },
+        peers: node.node.peers().iter().map(|peer| peer_overview(node, peer)).collect(),
+        relays: relays(node),
+        health: health(node),
+    }
+}
+
+/// What a path looks like; `since` is a monotonic instant and is told as wall-clock time.
+pub fn path_overview(path: &Opened, since: Option<Instant>, started: Instant) -> PathOverview {
+    let since = wall_clock(since.unwrap_or(started));
+    PathOverview::live(path.kind, path.remote.to_string(), path.relay, since)
+}
+
+fn peer_overview(node: &Controller, peer: &PeerView) -> PeerOverview {
+    let counters = node.counters.get(&peer.peer);
+    let path = match &peer.path {
+        Some(path) => Some(path_overview(path, peer.since, node.started)),
+        None if peer.connecting => Some(PathOverview::connecting(wall_clock(peerup_clock::now()))),
+        None => None,
+    };
+    PeerOverview {
+        id: peer.peer,
+        name: Some(display_name(node, &peer.peer)),
+        ips: peer.addresses.iter().collect(),
+        path,
+        rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        loss: peer.loss,
+        rx_bytes: counters.map_or(0, |counters| counters.rx_bytes.get()),
+        tx_bytes: counters.map_or(0, |counters| counters.tx_bytes.get()),
+        last_seen: node.last_seen.get(&peer.peer).copied().map(Timestamp::from_unix),
+        reason: peer.reason.map(|reason| reason.as_str().to_owned()),
+    }
+}
+
+fn relays(node: &Controller) -> Vec<RelayOverview> {
+    let overview = |relay: peerup_node::RelayView| {
+        let connected = node.paths.values().any(|path| path.handle.peer == relay.relay);
+        let state = match relay.state {
+            ReservationState::Held => RelayState::Reserved,
+            ReservationState::Requested => RelayState::Connected,
+            ReservationState::Connecting if connected => RelayState::Connected,
+            ReservationState::Connecting => RelayState::Connecting,
+            ReservationState::Down => RelayState::Offline,
+        };
+        RelayOverview {
+            id: relay.relay,
+            name: node
+                .files
+                .config
+                .names
+                .iter()
+                .find(|(_, peer)| **peer == relay.relay)
+                .map(|(n, _)| n.to_string()),
+            addr: relay.addresses.first().map(ToString::to_string),
+            state,
+            rtt_ms: None,
+            reason: match state {
+                RelayState::Reserved => None,
+                RelayState::Connected => {
+                    Some("no reservation granted; is this node authorized there?".into())
+                }
+                RelayState::Connecting => Some("connecting".into()),
+                RelayState::Offline => Some("not reachable; trying again".into()),
+            },
+        }
+    };
+    node.node.relays().into_iter().map(overview).collect()
+}
+
+fn health(node: &Controller) -> Vec<HealthItem> {
+    let mut items = Vec::new();
+    let mut add = |code: &str, severity, text: String, fix: Option<&str>| {
+        items.push(HealthItem { code: code.to_owned(), severity, text, fix: fix.map(str::to_owned) });
+    };
+    let relays = node.node.relays();
+    if !relays.is_empty() && relays.iter().all(|relay| relay.state != ReservationState::Held) {
+        let text = "no relay holds a reservation: peers behind NATs cannot reach this machine";
+        add("relay-unreachable", Severity::Warning, text.into(), Some("peerup relay list"));
+    }
+    if let Some(problem) = &node.keys_problem {
+        add(
+            "keys-invalid",
+            Severity::Error,
+            format!("the last good keys are in use: {problem}"),
+            Some("peerup auth validate"),
+        );
+    }
+    if let Some(problem) = &node.config_problem {
+        add(
+            "config-invalid",
+            Severity::Error,
+            format!("the last good configuration is in use: {problem}"),
+            Some("peerup config validate"),
+        );
+    }
+    if node.restarts > 0 {
+        add(
+            "swarm-restarted",
+            Severity::Warning,
+            format!("the network stack was restarted {} times", node.restarts),
+            None,
+        );
+    }
+    if node.files.config.services.values().any(|service| service.enabled) {
+        let text = "services are configured, and this version does not serve them";
+        add("services-not-served", Severity::Info, text.into(), None);
+    }
+    if !node.files.config.security.enable_connection_gating {
+        let text =
+            "connection gating is always on: only authorized peers connect, whatever the configuration says";
+        add("gating-always-on", Severity::Info, text.into(), None);
+    }
+    let refused = refused_packets(node);
+    if !refused.is_empty() {
+        add("packets-refused", Severity::Warning, format!("packets refused: {refused}"), None);
+    }
+    if node.interface.is_none() && node.files.config.vpn.enabled {
+        add("interface-down", Severity::Warning, "the overlay interface is down".into(), Some("peerup up"));
+    }
+    items
+}
+
+/// Packets whose sender did what a well-behaved peer does not do.
+fn refused_packets(node: &Controller) -> String {
+    const SUSPICIOUS: [&str; 4] = ["spoofed", "malformed", "not-for-us", "frame-malformed"];
+    let counts = node.data.counters.reasons().into_iter();
+    let suspicious = counts.filter(|(reason, packets)| *packets > 0 && SUSPICIOUS.contains(reason));
+    suspicious.map(|(reason, packets)| format!("{reason} {packets}")).collect::<Vec<_>>().join(", ")
+}
+
+fn reachability(node: &Controller) -> Reachability {
+    match node.node.addresses().has_observations() {
+        false => Reachability::Unknown,
+        true if node.files.config.network.force_private_reachability => Reachability::Private,
+        true if node.node.addresses().is_public() => Reachability::Public,
+        true => Reachability::Private,
+    }
+}
+
+/// `/v1/status` in the original's shape.
+pub fn status(node: &Controller) -> StatusReport {
+    let hosts: Vec<String> = node.node.addresses().host().map(ToString::to_string).collect();
+    let public = reachability(node);
+    StatusReport {
+        peer_id: node.swarm.local_peer(),
+        version: node.version.to_owned(),
+        uptime_seconds: uptime(node),
+        connected_peers: node.node.peers().iter().filter(|peer| peer.path.is_some()).count() as u32,
+        relay_addresses: node
+            .node
+            .relays()
+            .iter()
+            .flat_map(|relay| relay.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .collect(),
+        services_count: node.files.config.services.len() as u32,
+        has_global_ipv6: node.node.addresses().has_global(true),
+        has_global_ipv4: node.node.addresses().has_global(false),
+        listen_addresses: hosts,
+        nat_type: None,
+        stun_external_addrs: node.node.addresses().observed_addresses().map(ToString::to_string).collect(),
+        is_relaying: false,
+        reachability: grade(public),
+        network: node.files.config.discovery.network.as_ref().map(ToString::to_string),
+        interface: node.interface.as_ref().map(|interface| interface.name().to_owned()),
+        range: Some(node.files.config.vpn.cidr.to_string()),
+        mtu: Some(node.files.config.vpn.mtu.into()),
+    }
+}
+
+fn grade(reachability: Reachability) -> ReachabilityGrade {
+    let (grade, label, description) = match reachability {
+        Reachability::Public => ("B", "Good", "a relay sees one of this machine's own addresses"),
+        Reachability::Private => ("C", "Fair", "behind a NAT; direct paths need hole punching"),
+        Reachability::Unknown => ("D", "Unknown", "no relay has seen this machine yet"),
+    };
+    ReachabilityGrade { grade: grade.into(), label: label.into(), description: description.into() }
+}
+
+pub fn peers(node: &Controller, all: bool) -> Vec<PeerRow> {
+    let mut rows: std::collections::BTreeMap<PeerId, PeerRow> = Default::default();
+    for known in node.paths.values() {
+        let agent = node.agents.get(&known.handle.peer).cloned();
+        let ours = agent.as_ref().is_some_and(|a| a.starts_with("peerup/") || a.starts_with("relay-server/"));
+        if !all && !ours {
+            continue;
+        }
+        let row = PeerRow { id: known.handle.peer, addresses: Vec::new(), agent_version: agent };
+        let row = rows.entry(known.handle.peer).or_insert(row);
+        row.addresses.push(known.handle.remote.to_string());
+    }
+    rows.into_values().collect()
+}
+
+/// Every usable path to every member.
+pub fn paths(node: &Controller) -> Vec<PathRow> {
+    let rows = |peer: PeerView| {
+        let since = peer.since.unwrap_or(node.started);
+        peer.paths.into_iter().map(move |(path, rtt)| PathRow {
+            peer_id: peer.peer,
+            path_type: if path.kind.class == PathClass::Direct { "DIRECT" } else { "RELAYED" }.to_owned(),
+            address: path.remote.to_string(),
+            connected_at: wall_clock(since),
+            transport: transport(path.kind.carrier).to_owned(),
+            ip_version: path.kind.family.as_str().to_owned(),
+            last_rtt_ms: rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        })
+    };
+    node.node.peers().into_iter().flat_map(rows).collect()
+}
+
+fn transport(carrier: CarrierKind) -> &'static str {
+    match carrier {
+        CarrierKind::QuicStream | CarrierKind::QuicDatagram => "quic",
+        CarrierKind::TcpStream => "tcp",
+        CarrierKind::RelayStream => "unknown",
+    }
+}
+
+/// A peer by configured name, peer ID, overlay address, or the name that it gave itself.
+pub fn resolve(node: &Controller, target: &str) -> Result<Target, ApiError> {
+    let membership = node.node.membership();
+    let label = target.strip_suffix(".peerup").unwrap_or(target);
+    let named =
+        || node.files.config.names.iter().find(|(name, _)| name.as_str() == label).map(|(_, peer)| *peer);
+    let by_id = || parse_peer_id(target).ok();
+    let by_address = || target.parse::<IpAddr>().ok().and_then(|address| membership.whois(address));
+    let introduced = || {
+        let of = |view: &PeerView| view.name.as_ref().is_some_and(|name| name.as_str() == label);
+        node.node.peers().iter().find(|view| of(view)).map(|view| view.peer)
+    };
+    let peer = named().or_else(by_id).or_else(by_address).or_else(introduced).ok_or_else(|| {
+        ApiError::new(ErrorKind::NotFound, format!("no peer is called `{target}`")).with_hint("peerup peers")
+    })?;
+    let address = membership.addrs_of(&peer).iter().next();
+    Ok(Target { peer, name: Some(display_name(node, &peer)), address })
+}
+
+/// What people call a peer: the configured name, what it called itself, its key's comment, or a short ID.
+pub fn display_name(node: &Controller, peer: &PeerId) -> String {
+    let configured =
+        node.files.config.names.iter().find(|(_, id)| *id == peer).map(|(name, _)| name.to_string());
+    let introduced = || node.node.membership().name_of(peer).map(ToString::to_string);
+    let comment = || node.keys.get(peer).and_then(|entry| entry.comment()).map(str::to_owned);
+    configured.or_else(introduced).or_else(comment).unwrap_or_else(|| {
+        let id = peer.to_string();
+        format!("…{}", &id[id.len().saturating_sub(8)..])
+    })
+}
+
+fn uptime(node: &Controller) -> u64 {
+    peerup_clock::now().saturating_duration_since(node.started).as_secs()
+}
+
+fn wall_clock(at: Instant) -> Timestamp {
+    let ago = peerup_clock::now().saturating_duration_since(at).as_secs();
+    Timestamp::from_unix(peerup_clock::unix().saturating_sub(ago))
+}
