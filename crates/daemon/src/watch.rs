@@ -3,15 +3,20 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
-/// Editors write a file in several steps; half of a second of nothing means that they are done.
+/// Editors write a file in several steps; a moment of nothing means that they are done.
 pub const DEBOUNCE: Duration = Duration::from_millis(150);
 
 /// Watches files by their directories, because editors replace files rather than write them.
 pub struct FileWatch {
     _watcher: Option<RecommendedWatcher>,
     changes: mpsc::Receiver<()>,
+    /// When a change seen already will have been quiet for long enough.
+    settled_at: Option<Instant>,
 }
 
 impl FileWatch {
@@ -38,15 +43,53 @@ impl FileWatch {
         let watcher = watcher
             .inspect_err(|error| tracing::warn!(%error, "cannot watch files; use SIGHUP after changes"))
             .ok();
-        Self { _watcher: watcher, changes }
+        Self { _watcher: watcher, changes, settled_at: None }
     }
 
-    /// Waits until a watched file changed and has been quiet for [`DEBOUNCE`]. Cancel-safe up to the debounce,
-    /// whose loss only costs a repeated wake-up.
+    /// Waits until a watched file changed and has been quiet for [`DEBOUNCE`]. Cancel-safe.
     pub async fn changed(&mut self) {
-        if self.changes.recv().await.is_none() {
-            std::future::pending::<()>().await;
+        loop {
+            let Some(settled_at) = self.settled_at else {
+                match self.changes.recv().await {
+                    Some(()) => self.settled_at = Some(Instant::now() + DEBOUNCE),
+                    // Without a watcher nothing ever changes.
+                    None => std::future::pending().await,
+                }
+                continue;
+            };
+            match timeout_at(settled_at, self.changes.recv()).await {
+                Ok(Some(())) => self.settled_at = Some(Instant::now() + DEBOUNCE),
+                Ok(None) | Err(_) => {
+                    self.settled_at = None;
+                    return;
+                }
+            }
         }
-        while tokio::time::timeout(DEBOUNCE, self.changes.recv()).await.is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_replaced_file_wakes_once_even_when_the_wait_is_cancelled_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("authorized_keys");
+        std::fs::write(&file, "a").unwrap();
+        let mut watch = FileWatch::new(std::slice::from_ref(&file));
+        std::fs::write(dir.path().join("other"), "b").unwrap();
+        std::fs::write(dir.path().join(".tmp"), "b").unwrap();
+        std::fs::rename(dir.path().join(".tmp"), &file).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut woken = 0;
+        while woken == 0 && Instant::now() < deadline {
+            // Shorter than the debounce: every wait but the last is cut off.
+            if tokio::time::timeout(DEBOUNCE / 3, watch.changed()).await.is_ok() {
+                woken += 1;
+            }
+        }
+        assert_eq!(woken, 1);
+        assert!(tokio::time::timeout(DEBOUNCE * 3, watch.changed()).await.is_err(), "woken twice");
     }
 }

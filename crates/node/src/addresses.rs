@@ -50,6 +50,12 @@ impl OwnAddresses {
         all.filter(|address| seen.insert(*address)).take(MAX_CANDIDATES).cloned().collect()
     }
 
+    /// Whether this host listens for QUIC and for TCP on an address that others can send to.
+    pub fn has_both_transports(&self) -> bool {
+        let any = |tcp: bool| self.host.iter().filter_map(group).any(|group| group.is_tcp() == tcp);
+        any(true) && any(false)
+    }
+
     /// Whether an interface has the address that a relay saw: nothing translates between them.
     pub fn is_public(&self) -> bool {
         let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();

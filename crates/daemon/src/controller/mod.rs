@@ -45,6 +45,8 @@ const DONE: usize = 256;
 const TICK: Duration = Duration::from_secs(1);
 /// The same for a node that has nothing to watch over.
 const IDLE_TICK: Duration = Duration::from_secs(5);
+/// Listeners are up within milliseconds where the host has an address at all.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
 /// What a goodbye gets to reach the peers before the process ends.
 const GOODBYE_FLUSH: Duration = Duration::from_millis(150);
 
@@ -116,6 +118,8 @@ pub struct Controller {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// Unix time at which the next key expires.
+    next_expiry: Option<u64>,
     stopping: bool,
 }
 
@@ -170,12 +174,14 @@ impl Controller {
             hangup: on(SignalKind::hangup())?,
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
+            next_expiry: None,
             stopping: false,
         })
     }
 
     /// Runs until it is told to stop, then says goodbye and undoes what was done to the host.
     pub async fn run(mut self) -> Result<(), DaemonError> {
+        self.await_listeners().await;
         self.apply_relays();
         self.apply_trust();
         while !self.stopping {
@@ -187,6 +193,19 @@ impl Controller {
         self.report_drops();
         self.say_goodbye().await;
         self.take_down().await.map(|_| ())
+    }
+
+    /// A dial leaves from the listen port only once the listener is up. Dials that leave from another port show the
+    /// relay a mapping that no punch can use, so the first dial waits for a moment.
+    async fn await_listeners(&mut self) {
+        let patience = tokio::time::sleep(LISTEN_PATIENCE);
+        tokio::pin!(patience);
+        while !self.node.addresses().has_both_transports() {
+            tokio::select! {
+                event = self.swarm.next_event() => self.on_swarm(event),
+                () = &mut patience => return,
+            }
+        }
     }
 
     async fn next_wake(&mut self) -> Wake {
@@ -417,6 +436,7 @@ impl Controller {
     pub fn apply_trust(&mut self) {
         let (now, unix) = (peerup_clock::now(), peerup_clock::unix());
         let own = self.swarm.local_peer();
+        self.next_expiry = self.keys.next_expiry(unix);
         let members = files::members(&self.keys, unix);
         let authorized: BTreeSet<PeerId> = members.keys().copied().filter(|peer| *peer != own).collect();
         match self.mode {
@@ -453,9 +473,7 @@ impl Controller {
 
     /// An expired key stops counting the moment it expires.
     fn drop_expired_keys(&mut self) {
-        let unix = peerup_clock::unix();
-        let expired = |peer: &PeerId| !self.keys.is_authorized(peer, unix);
-        if self.node.peers().iter().any(|view| expired(&view.peer)) {
+        if self.next_expiry.is_some_and(|at| at <= peerup_clock::unix()) {
             self.apply_trust();
         }
     }
