@@ -1,4 +1,5 @@
 //! Two hosts without daemons pair through a relay on loopback.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
 use std::{
     fs,
@@ -31,7 +32,9 @@ async fn a_code_pairs_two_hosts_and_gives_both_their_addresses() {
     assert_eq!(report.inviter_name.as_deref(), Some("home"));
     assert_eq!(report.address, Some([10, 64, 0, 2].into()));
     assert_eq!(report.inviter_address, Some([10, 64, 0, 1].into()));
-    let InviteEvent::Joined { peer_id, name, address } = next(&mut events).await else { panic!("not joined") };
+    let InviteEvent::Joined { peer_id, name, address } = next(&mut events).await else {
+        panic!("not joined")
+    };
     assert_eq!((name.as_str(), address), ("laptop", report.address));
     let keys = |host: &Host| fs::read_to_string(host.dir.path().join("authorized_keys")).unwrap();
     assert!(keys(&home).contains(&format!("{peer_id}  # laptop")), "{}", keys(&home));
@@ -52,7 +55,9 @@ async fn a_used_code_and_a_wrong_code_are_refused_and_five_wrong_ones_burn_the_c
     for left in (0..5).rev() {
         let error = join(&joiner, &wrong).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotAuthorised, "{error}");
-        let InviteEvent::Attempt { left: counted, .. } = next(&mut events).await else { panic!("not counted") };
+        let InviteEvent::Attempt { left: counted, .. } = next(&mut events).await else {
+            panic!("not counted")
+        };
         assert_eq!(counted, left);
     }
     assert_eq!(next(&mut events).await, InviteEvent::Burned);
@@ -162,7 +167,7 @@ fn settings(name: &str, relay: &Relay) -> String {
 
 fn private(path: &Path, text: &str) {
     use std::io::Write;
-    let mut file = fs::OpenOptions::new().create(true).write(true).mode(0o600).open(path).unwrap();
+    let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 

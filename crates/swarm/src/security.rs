@@ -55,8 +55,8 @@ pub enum Chosen {
 impl AsRef<str> for Chosen {
     fn as_ref(&self) -> &str {
         match self {
-            Self::Tls(name) => name.as_ref(),
-            Self::Noise(name) => name.as_ref(),
+            Self::Tls(name) => name,
+            Self::Noise(name) => name,
         }
     }
 }
@@ -66,8 +66,8 @@ impl UpgradeInfo for TlsThenNoise {
     type InfoIter = Vec<Chosen>;
 
     fn protocol_info(&self) -> Vec<Chosen> {
-        let tls = self.tls.protocol_info().into_iter().map(Chosen::Tls);
-        tls.chain(self.noise.protocol_info().into_iter().map(Chosen::Noise)).collect()
+        let tls = self.tls.protocol_info().map(Chosen::Tls);
+        tls.chain(self.noise.protocol_info().map(Chosen::Noise)).collect()
     }
 }
 

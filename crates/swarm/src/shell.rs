@@ -377,10 +377,10 @@ impl PeerSwarm {
     fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
-            SwarmEvent::NewListenAddr { address, .. } => {
-                if !underlay::is_overlay(&address, &self.config.overlay) {
-                    self.pending.push_back(Event::Listening(address));
-                }
+            SwarmEvent::NewListenAddr { address, .. }
+                if !underlay::is_overlay(&address, &self.config.overlay) =>
+            {
+                self.pending.push_back(Event::Listening(address));
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.pending.push_back(Event::ListenExpired(address));

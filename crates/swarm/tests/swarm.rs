@@ -1,4 +1,5 @@
 //! Real swarms over loopback: paths, gating, circuits, supervision.
+#![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
 use std::{collections::BTreeSet, time::Duration};
 

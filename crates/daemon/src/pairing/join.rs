@@ -187,7 +187,7 @@ impl Controller {
                 let code = joining.code.clone();
                 match self.adopt(&code, joined) {
                     Ok(report) => self.await_relay(report),
-                    Err(error) => self.fail_join(ApiError::from(error)),
+                    Err(error) => self.fail_join(error),
                 }
             }
             Step::Failed(error) => {
