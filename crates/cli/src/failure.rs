@@ -38,6 +38,22 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The daemon's and the relay's errors carry the documented code.
+impl From<u8> for Exit {
+    fn from(code: u8) -> Self {
+        match code {
+            0 => Self::Ok,
+            2 => Self::Usage,
+            3 => Self::Degraded,
+            4 => Self::NotRunning,
+            5 => Self::Conflict,
+            6 => Self::NotAuthorised,
+            7 => Self::Timeout,
+            _ => Self::Failure,
+        }
+    }
+}
+
 impl From<ErrorKind> for Exit {
     fn from(kind: ErrorKind) -> Self {
         match kind {
@@ -218,6 +234,7 @@ mod tests {
         for (kind, code) in kinds.into_iter().zip([1, 2, 4, 5]) {
             assert_eq!(ExitCode::from(Exit::from(kind)), ExitCode::from(code));
             assert_eq!(kind.exit_code(), code);
+            assert_eq!(Exit::from(code), Exit::from(kind));
         }
     }
 }

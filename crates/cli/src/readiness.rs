@@ -13,10 +13,11 @@ use crate::{
 /// A daemon has to bring its interface up within this time; reaching peers and relays is not part of it.
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The interface is up.
+/// The daemon answers, and its interface is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
-    pub interface: String,
+    /// `None` when the configuration wants none.
+    pub interface: Option<String>,
     pub addresses: Vec<IpAddr>,
     pub name: Option<String>,
     pub peers: Vec<String>,
@@ -25,7 +26,7 @@ pub struct Readiness {
 impl From<UpReport> for Readiness {
     fn from(report: UpReport) -> Self {
         let UpReport { interface, addresses, name, peers, already_up: _ } = report;
-        Self { interface, addresses, name, peers }
+        Self { interface: Some(interface).filter(|name| !name.is_empty()), addresses, name, peers }
     }
 }
 
@@ -61,7 +62,10 @@ impl Readiness {
     pub fn print(&self, terminal: &Terminal) -> Result<(), Failure> {
         let addresses: Vec<_> = self.addresses.iter().map(IpAddr::to_string).collect();
         let shown = if addresses.is_empty() { "none yet".to_owned() } else { addresses.join(", ") };
-        terminal.line(format_args!("{} is up", self.interface))?;
+        match &self.interface {
+            Some(interface) => terminal.line(format_args!("{interface} is up"))?,
+            None => terminal.line("running without an interface (vpn.enabled is off)")?,
+        }
         terminal.line(format_args!("address  {shown}"))?;
         if let Some(name) = &self.name {
             terminal.line(format_args!("name     {name}"))?;
@@ -83,7 +87,7 @@ mod tests {
     #[test]
     fn readiness_and_failure_survive_the_pipe_in_one_line() {
         let ready = Readiness {
-            interface: "peerup0".into(),
+            interface: Some("peerup0".into()),
             addresses: vec!["10.64.0.1".parse().unwrap()],
             name: Some("laptop".into()),
             peers: vec![],

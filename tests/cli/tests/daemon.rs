@@ -63,7 +63,7 @@ async fn ping_prints_every_answer_and_fails_on_total_loss() {
     assert_eq!(code(&output), 0);
     let text = stdout(&output);
     assert!(text.contains("seq=2 rtt=12.5ms path=[DIRECT] via direct v6"), "{text}");
-    assert!(text.contains("2 sent, 2 received, 0% loss"), "{text}");
+    assert!(text.contains("2 sent, 2 received, 0.0% loss"), "{text}");
     let json = stdout(&daemon.peerup(&["ping", "home", "-c", "2", "-i", "10ms", "--json"]).await);
     let lines: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((lines.len(), &lines[1]["seq"], &lines[2]["sent"]), (3, &2.into(), &2.into()));

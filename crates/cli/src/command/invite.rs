@@ -1,14 +1,12 @@
 //! `peerup invite`: shows a code, waits for the other machine, and says how it ended.
 
-use std::sync::Arc;
-
 use peerup_control::{
     Client, ClientError, Runtime,
     api::{InviteEvent, InviteRequest, Timestamp},
 };
 use tokio::sync::mpsc;
 
-use super::{Context, init::parse_name};
+use super::{Context, block_on, down::wait_until_gone, init::parse_name};
 use crate::{
     args::Invite,
     backend,
@@ -32,26 +30,29 @@ pub fn run(context: &Context, args: Invite) -> Result<Exit, Failure> {
     let name = args.name.as_deref().map(parse_name).transpose()?.map(|name| name.to_string());
     let node = context.place.load_node()?;
     let terminal = if args.non_interactive { context.terminal.result_only() } else { context.terminal };
-    pairing_runtime(async {
-        let runtime = runtime_of(&node).await?;
+    block_on(with_runtime(&node, async |runtime| {
         let events = runtime.invite(InviteRequest { name, ttl_s }).await?;
         follow(&terminal, events, !args.non_interactive).await
-    })
+    }))
 }
 
-/// The daemon, or a temporary node in this process when none runs.
-pub async fn runtime_of(node: &NodeFiles) -> Result<Arc<dyn Runtime>, Failure> {
+/// Works with the daemon, or with a temporary node in this process when none runs.
+pub async fn with_runtime<T>(
+    node: &NodeFiles,
+    work: impl AsyncFnOnce(&dyn Runtime) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     match Client::connect(&node.state.socket, &node.state.cookie).await {
-        Ok(client) => Ok(Arc::new(client)),
-        Err(ClientError::NotRunning { .. }) => backend::temporary(node.file.clone()).await,
+        Ok(client) => work(&client).await,
+        Err(ClientError::NotRunning { .. }) => {
+            let temporary = backend::temporary(node.file.clone()).await?;
+            let outcome = work(&*temporary).await;
+            drop(temporary);
+            // Its last words to peer and relay are said by then; one that hangs does not change the outcome.
+            let _ = wait_until_gone(&node.state).await;
+            outcome
+        }
         Err(error) => Err(error.into()),
     }
-}
-
-/// A temporary node has tasks of its own beside the command's.
-pub fn pairing_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.map_err(|error| Failure::of(&error).while_doing("cannot start the I/O runtime"))?.block_on(work)
 }
 
 async fn follow(

@@ -12,9 +12,9 @@ use peerup_trust::code::{Code, InviteCode};
 use peerup_types::DnsLabel;
 
 use super::{
-    Context,
+    Context, block_on,
     init::{create, default_name, parse_name},
-    invite::{EXPOSURE, pairing_runtime, runtime_of},
+    invite::{EXPOSURE, with_runtime},
     relay,
     relay_server::from_code,
 };
@@ -113,7 +113,7 @@ fn check_network(node: &NodeFiles, code: &InviteCode) -> Result<(), Failure> {
 fn pair(context: &Context, file: PathBuf, request: JoinRequest) -> Result<JoinReport, Failure> {
     // Read again: the relay may have been added.
     let node = context.place.read_node(file)?;
-    pairing_runtime(async { Ok(runtime_of(&node).await?.join(request).await?) })
+    block_on(with_runtime(&node, async |runtime| Ok(runtime.join(request).await?)))
         .map_err(|failure| failure.default_hint(RETRY))
 }
 

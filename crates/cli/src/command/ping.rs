@@ -117,9 +117,11 @@ fn summary(context: &Context, args: &Ping, stats: &PingStats) -> Result<(), Fail
     }
     context.terminal.line(format_args!("--- {} ping statistics ---", args.peer))?;
     let PingStats { sent, received, loss_pct, min_ms, avg_ms, max_ms, .. } = stats;
-    context.terminal.line(format_args!(
-        "{sent} sent, {received} received, {loss_pct:.0}% loss, rtt min/avg/max = {min_ms:.1}/{avg_ms:.1}/{max_ms:.1} ms"
-    ))
+    let rtt = match received {
+        0 => String::new(),
+        _ => format!(", rtt min/avg/max = {min_ms:.1}/{avg_ms:.1}/{max_ms:.1} ms"),
+    };
+    context.terminal.line(format_args!("{sent} sent, {received} received, {loss_pct:.1}% loss{rtt}"))
 }
 
 #[cfg(test)]

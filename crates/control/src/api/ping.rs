@@ -94,7 +94,8 @@ impl PingStats {
             lost,
             loss_pct: 100.0 * f64::from(lost) / f64::from(sent.max(1)),
             min_ms: rtts.iter().copied().reduce(f64::min).unwrap_or(0.0),
-            avg_ms: rtts.iter().sum::<f64>() / f64::from(received.max(1)),
+            // An empty `sum` is -0.0.
+            avg_ms: rtts.iter().fold(0.0, |sum, rtt| sum + rtt) / f64::from(received.max(1)),
             max_ms: rtts.iter().copied().fold(0.0, f64::max),
         }
     }
@@ -124,6 +125,7 @@ mod tests {
     fn an_empty_run_has_zero_statistics_rather_than_nan() {
         let stats = PingStats::of(&[]);
         assert_eq!((stats.sent, stats.loss_pct, stats.avg_ms), (0, 0.0, 0.0));
+        assert!(stats.avg_ms.is_sign_positive());
     }
 
     #[test]

@@ -82,6 +82,7 @@ pub struct AuthAdd {
 /// `POST /v1/up`: the interface as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpReport {
+    /// Empty where the configuration wants no interface.
     pub interface: String,
     pub addresses: Vec<IpAddr>,
     pub name: Option<String>,

@@ -1,0 +1,51 @@
+//! The one place that names the daemon and the relay.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
+
+use peerup_control::Runtime;
+use peerup_daemon::{DaemonError, Options, ReadyReport};
+use peerup_types::{Multiaddr, PeerId};
+
+use crate::{failure::Failure, readiness::Readiness, version::VERSION};
+
+/// Blocks until the daemon has stopped.
+pub fn run_daemon(
+    config_file: PathBuf,
+    started_by_up: bool,
+    ready: impl FnOnce(Readiness),
+) -> Result<(), Failure> {
+    let options = Options { config_file, started_by_up, version: VERSION };
+    // A failed start comes back as the result too, which is where it is reported.
+    let on_ready = |outcome: Result<ReadyReport, &DaemonError>| {
+        if let Ok(report) = outcome {
+            ready(readiness(report));
+        }
+    };
+    peerup_daemon::run(options, on_ready).map_err(|error| from_daemon(&error))
+}
+
+/// A node without interface and socket, for pairing while no daemon runs.
+pub async fn temporary(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure> {
+    let options = Options { config_file, started_by_up: false, version: VERSION };
+    peerup_daemon::temporary(options).await.map_err(|error| from_daemon(&error))
+}
+
+/// Blocks until the relay has stopped.
+pub fn serve_relay(config_file: PathBuf, ready: impl FnOnce(PeerId, &[Multiaddr])) -> Result<(), Failure> {
+    peerup_relay::serve(config_file, VERSION, |report| ready(report.peer_id, &report.addresses))
+        .map_err(|error| Failure::of(&error).exit(error.exit_code().into()).or_hint(error.hint()))
+}
+
+/// Where a relay with these listeners is found on a machine with these addresses.
+pub fn announced(listeners: &[Multiaddr], interfaces: &[IpAddr]) -> Vec<Multiaddr> {
+    peerup_relay::announced(listeners, interfaces)
+}
+
+fn readiness(report: ReadyReport) -> Readiness {
+    let ReadyReport { interface, addresses, name, peers } = report;
+    Readiness { interface, addresses, name, peers }
+}
+
+fn from_daemon(error: &DaemonError) -> Failure {
+    Failure::of(error).exit(error.exit_code().into()).or_hint(error.hint())
+}
