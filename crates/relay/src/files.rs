@@ -1,0 +1,183 @@
+//! The files of a relay, read with their permissions checked and written in one step.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use peerup_config::{MAX_TEXT, RelayConfig};
+use peerup_service::files::{PrivateFileError, WriteError, read_private, write_private_atomic};
+use peerup_trust::{
+    authorized_keys::{self, AddError, AuthorizedKeys},
+    identity,
+};
+use peerup_types::{Keypair, PeerId};
+
+use crate::error::RelayError;
+
+const KEYS_HEADER: &str = "# Who may use this relay: one peer ID per line, a comment after #.\n";
+/// More than a key, so that a longer file is called damaged rather than cut.
+const KEY_LIMIT: u64 = 4096;
+
+pub fn load_config(path: &Path) -> Result<RelayConfig, RelayError> {
+    let text = read_text(path, MAX_TEXT as u64)?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    RelayConfig::parse(&text, base).map_err(|source| RelayError::Config { path: path.to_owned(), source })
+}
+
+/// The identity, made at the first start.
+pub fn load_or_create_identity(path: &Path) -> Result<Keypair, RelayError> {
+    let invalid = |source| RelayError::Identity { path: path.to_owned(), source };
+    match read_private(path, KEY_LIMIT) {
+        Ok(bytes) => identity::decode(&bytes).map_err(invalid),
+        Err(error) if error.is_missing() => {
+            let keypair = Keypair::generate_ed25519();
+            write_private_atomic(path, &identity::encode(&keypair).map_err(invalid)?)?;
+            Ok(keypair)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `relay_authorized_keys` as it was last understood.
+#[derive(Debug)]
+pub struct KeyFile {
+    path: PathBuf,
+    keys: AuthorizedKeys,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("the list of authorized keys cannot be read")]
+    Read(#[from] RelayError),
+    #[error(transparent)]
+    Add(#[from] AddError),
+    #[error("the list of authorized keys cannot be written")]
+    Write(#[from] WriteError),
+}
+
+impl KeyFile {
+    /// Reads the file; a missing one is created without entries.
+    pub fn load_or_create(path: PathBuf) -> Result<Self, RelayError> {
+        let keys = match read(&path) {
+            Err(RelayError::File(error)) if error.is_missing() => {
+                write_private_atomic(&path, KEYS_HEADER.as_bytes())?;
+                AuthorizedKeys::default()
+            }
+            other => other?,
+        };
+        Ok(Self { path, keys })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the file again. On an error, which a half-finished edit may be, the list stays as it was; a file that
+    /// is gone authorizes nobody.
+    pub fn reload(&mut self) -> Result<(), RelayError> {
+        self.keys = match read(&self.path) {
+            Err(RelayError::File(error)) if error.is_missing() => AuthorizedKeys::default(),
+            other => other?,
+        };
+        Ok(())
+    }
+
+    /// Adds a peer to the file as it is at this moment, whoever edited it since it was read.
+    pub fn append(&mut self, peer: PeerId, comment: &str) -> Result<(), AppendError> {
+        let mut keys = match read(&self.path) {
+            Err(RelayError::File(error)) if error.is_missing() => self.keys.clone(),
+            other => other?,
+        };
+        keys.add(peer, Some(comment))?;
+        write_private_atomic(&self.path, keys.to_text().as_bytes())?;
+        self.keys = keys;
+        Ok(())
+    }
+
+    pub fn is_authorized(&self, peer: &PeerId, unix_now: u64) -> bool {
+        self.keys.is_authorized(peer, unix_now)
+    }
+
+    pub fn authorized(&self, unix_now: u64) -> BTreeSet<PeerId> {
+        let peers = self.keys.entries().map(|entry| entry.peer());
+        peers.filter(|peer| self.keys.is_authorized(peer, unix_now)).collect()
+    }
+
+    pub fn next_expiry(&self, unix_now: u64) -> Option<u64> {
+        self.keys.next_expiry(unix_now)
+    }
+}
+
+fn read(path: &Path) -> Result<AuthorizedKeys, RelayError> {
+    let text = read_text(path, authorized_keys::MAX_BYTES as u64)?;
+    AuthorizedKeys::parse(&text).map_err(|source| RelayError::Keys { path: path.to_owned(), source })
+}
+
+fn read_text(path: &Path, limit: u64) -> Result<String, RelayError> {
+    let bytes = read_private(path, limit).map_err(|error: PrivateFileError| RelayError::File(error))?;
+    String::from_utf8(bytes).map_err(|_| RelayError::NotText { path: path.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_missing_list_is_created_private_and_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay_authorized_keys");
+        let file = KeyFile::load_or_create(path.clone()).unwrap();
+        assert!(file.authorized(0).is_empty());
+        assert_eq!(fs::read_to_string(&path).unwrap(), KEYS_HEADER);
+        read_private(&path, 1000).unwrap();
+    }
+
+    #[test]
+    fn appending_keeps_what_others_wrote_meanwhile() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let mut file = KeyFile::load_or_create(path.clone()).unwrap();
+        let (theirs, ours) = (PeerId::random(), PeerId::random());
+        let edited = format!("# mine\n{theirs}  color=red  # theirs");
+        write_private_atomic(&path, edited.as_bytes()).unwrap();
+        file.append(ours, "nas, vouched for by …x").unwrap();
+        assert_eq!(
+            fs::read_to_string(&path).unwrap(),
+            format!("{edited}\n{ours}  # nas, vouched for by …x\n")
+        );
+        assert_eq!(file.authorized(0), BTreeSet::from([theirs, ours]));
+        assert!(matches!(file.append(ours, ""), Err(AppendError::Add(AddError::Duplicate(_)))));
+    }
+
+    #[test]
+    fn a_damaged_list_changes_nothing_and_a_deleted_one_authorizes_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let peer = PeerId::random();
+        write_private_atomic(&path, format!("{peer}\n").as_bytes()).unwrap();
+        let mut file = KeyFile::load_or_create(path.clone()).unwrap();
+        for damaged in [format!("{peer}\nrubb"), String::from("\u{0}")] {
+            write_private_atomic(&path, damaged.as_bytes()).unwrap();
+            assert!(matches!(file.reload(), Err(RelayError::Keys { .. })));
+            assert!(matches!(file.append(PeerId::random(), ""), Err(AppendError::Read(_))));
+            assert!(file.is_authorized(&peer, 0));
+        }
+        fs::remove_file(&path).unwrap();
+        file.reload().unwrap();
+        assert!(!file.is_authorized(&peer, 0));
+    }
+
+    #[test]
+    fn the_identity_is_made_once_and_a_damaged_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay_node.key");
+        let made = load_or_create_identity(&path).unwrap().public();
+        assert_eq!(load_or_create_identity(&path).unwrap().public(), made);
+        assert_eq!(fs::read(&path).unwrap()[..4], [0x08, 0x01, 0x12, 0x40]);
+        write_private_atomic(&path, b"damaged").unwrap();
+        assert!(matches!(load_or_create_identity(&path), Err(RelayError::Identity { .. })));
+    }
+}
