@@ -1,7 +1,9 @@
 //! Greeting: what we say, and what we make of what a peer says.
 
+use std::time::Instant;
+
 use peerup_membership::Outcome;
-use peerup_types::{AddressClaim, PeerId};
+use peerup_types::{AddressClaim, PathId, PeerId};
 use peerup_wire::{
     MAX_CLAIMS,
     control::Control,
@@ -29,18 +31,35 @@ impl Node {
     }
 
     /// A peer's hello on a stream that it opened. The answer goes back on the same stream.
-    pub fn handle_hello(&mut self, peer: &PeerId, hello: &Hello, unix_now: u64) -> HelloAck {
+    pub fn handle_hello(
+        &mut self,
+        path: PathId,
+        peer: &PeerId,
+        hello: &Hello,
+        now: Instant,
+        unix_now: u64,
+    ) -> HelloAck {
         if let Err(reason) = self.judge(peer, hello) {
             return HelloAck::Refused { versions: VersionRange::SUPPORTED, reason };
         }
+        self.note_epoch(path, peer, hello.boot_epoch, now);
         self.learn(peer, hello, unix_now);
+        self.settle();
         HelloAck::Accepted(self.hello())
     }
 
     /// The answer to our hello. `false` means that the path is of no use.
-    pub(crate) fn accept_ack(&mut self, peer: &PeerId, ack: &HelloAck, unix_now: u64) -> bool {
+    pub(crate) fn accept_ack(
+        &mut self,
+        path: PathId,
+        peer: &PeerId,
+        ack: &HelloAck,
+        now: Instant,
+        unix_now: u64,
+    ) -> bool {
         match ack {
             HelloAck::Accepted(hello) if self.judge(peer, hello).is_ok() => {
+                self.note_epoch(path, peer, hello.boot_epoch, now);
                 self.learn(peer, hello, unix_now);
                 true
             }

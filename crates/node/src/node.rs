@@ -66,12 +66,20 @@ pub struct RelayView {
     pub state: ReservationState,
 }
 
+/// A path that the swarm reported, relay or member.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    peer: PeerId,
+    /// The start of the peer's daemon that said hello on it.
+    epoch: Option<u64>,
+}
+
 pub struct Node {
     pub(crate) config: NodeConfig,
     pub(crate) membership: Membership,
     pub(crate) members: BTreeMap<PeerId, PeerPaths>,
     relays: BTreeMap<PeerId, Reservation>,
-    paths: BTreeMap<PathId, (PeerId, Multiaddr)>,
+    paths: BTreeMap<PathId, Known>,
     addresses: OwnAddresses,
     /// The table's inputs at its last build.
     routed: Option<Vec<(PeerId, Reachability, OverlayAddrs)>>,
@@ -152,9 +160,9 @@ impl Node {
     // What the swarm reports
 
     pub fn handle_opened(&mut self, peer: PeerId, opened: Opened, now: Instant) {
-        self.paths.insert(opened.path, (peer, opened.remote.clone()));
+        self.paths.insert(opened.path, Known { peer, epoch: None });
         if let Some(relay) = self.relays.get_mut(&peer) {
-            relay.handle_connected(&opened.remote);
+            relay.handle_connected(opened.path, &opened.remote);
         } else if let Some(member) = self.members.get_mut(&peer) {
             member.handle_opened(opened, now);
         }
@@ -162,10 +170,10 @@ impl Node {
     }
 
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
-        let Some((peer, remote)) = self.paths.remove(&path) else { return };
+        let Some(Known { peer, .. }) = self.paths.remove(&path) else { return };
         if let Some(relay) = self.relays.get_mut(&peer) {
             let held = relay.state();
-            relay.handle_disconnected(&remote, now);
+            relay.handle_disconnected(path, now);
             if held == ReservationState::Held && relay.state() != ReservationState::Held {
                 self.events.push_back(Event::RelayLost { relay: peer });
                 self.addresses.forget_relay(&peer);
@@ -254,8 +262,8 @@ impl Node {
 
     /// The answer to our hello on a path.
     pub fn handle_ack(&mut self, path: PathId, ack: &HelloAck, now: Instant, unix_now: u64) -> bool {
-        let Some((peer, _)) = self.paths.get(&path).cloned() else { return false };
-        let accepted = self.accept_ack(&peer, ack, unix_now);
+        let Some(Known { peer, .. }) = self.paths.get(&path).copied() else { return false };
+        let accepted = self.accept_ack(path, &peer, ack, now, unix_now);
         if let Some(member) = self.members.get_mut(&peer) {
             match accepted {
                 true => member.handle_ready(path, now),
@@ -303,7 +311,7 @@ impl Node {
     }
 
     pub fn handle_control(&mut self, path: PathId, control: Control, now: Instant, unix_now: u64) {
-        let Some((peer, _)) = self.paths.get(&path).cloned() else { return };
+        let Some(Known { peer, .. }) = self.paths.get(&path).copied() else { return };
         let Some(member) = self.members.get_mut(&peer) else { return };
         match control {
             Control::Goodbye(GoodbyeReason::PathReplaced) => member.handle_retired(path, now),
@@ -442,8 +450,24 @@ impl Node {
         }
     }
 
+    /// A hello of another start of the peer's daemon: what an earlier start opened leads nowhere, although this
+    /// host's transport does not know it yet.
+    pub(crate) fn note_epoch(&mut self, path: PathId, peer: &PeerId, epoch: u64, now: Instant) {
+        if let Some(known) = self.paths.get_mut(&path) {
+            known.epoch = Some(epoch);
+        }
+        let stale = |known: &Known| known.peer == *peer && known.epoch.is_some_and(|other| other != epoch);
+        let stale: Vec<PathId> =
+            self.paths.iter().filter(|(_, known)| stale(known)).map(|(id, _)| *id).collect();
+        for path in stale {
+            if let Some(member) = self.members.get_mut(peer) {
+                member.handle_unusable(path, now);
+            }
+        }
+    }
+
     fn member_on(&mut self, path: PathId) -> Option<&mut PeerPaths> {
-        let (peer, _) = self.paths.get(&path)?;
+        let Known { peer, .. } = self.paths.get(&path)?;
         self.members.get_mut(peer)
     }
 
@@ -478,7 +502,7 @@ impl Node {
     }
 
     /// Collects what the machines below want and rebuilds the routing table when its inputs changed.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let mut wanted = Vec::new();
         for relay in self.relays.values_mut() {
             wanted.extend(std::iter::from_fn(|| relay.poll_action()).map(relay_action));

@@ -36,7 +36,14 @@ pub enum Verdict {
 
 impl Liveness {
     pub fn new(now: Instant) -> Self {
-        Self { srtt: None, rttvar: Duration::ZERO, next_probe: now, outstanding: None, unanswered: 0, loss: 0.0 }
+        Self {
+            srtt: None,
+            rttvar: Duration::ZERO,
+            next_probe: now,
+            outstanding: None,
+            unanswered: 0,
+            loss: 0.0,
+        }
     }
 
     pub fn rtt(&self) -> Option<Duration> {

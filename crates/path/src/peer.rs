@@ -341,9 +341,11 @@ impl PeerPaths {
         if !dialable(&address) || self.direct.contains(&address) {
             return;
         }
-        self.remember(address);
+        self.remember(address.clone());
         if !self.has_direct() {
-            self.reach.hasten(now);
+            self.last_reach = Some(now);
+            self.connecting_until = Some(now + READY_DEADLINE);
+            self.dial_direct(vec![address], Role::Dialer);
         }
     }
 

@@ -5,11 +5,11 @@
 //! QUIC and a TCP connection are wanted; the reservation rides on whichever came first.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use peerup_types::{Multiaddr, PeerId};
+use peerup_types::{Multiaddr, PathId, PeerId};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use crate::{
@@ -52,7 +52,7 @@ pub struct Reservation {
     relay: PeerId,
     addresses: Vec<Multiaddr>,
     state: ReservationState,
-    connections: Vec<Group>,
+    connections: BTreeMap<PathId, Option<Group>>,
     retry: Backoff,
     deadline: Option<Instant>,
     complete_at: Option<Instant>,
@@ -69,7 +69,7 @@ impl Reservation {
             relay,
             addresses,
             state: ReservationState::Down,
-            connections: Vec::new(),
+            connections: BTreeMap::new(),
             retry,
             deadline: None,
             complete_at: None,
@@ -91,8 +91,8 @@ impl Reservation {
     }
 
     /// A connection to the relay is up on `address`.
-    pub fn handle_connected(&mut self, address: &Multiaddr) {
-        self.connections.extend(group(address));
+    pub fn handle_connected(&mut self, path: PathId, address: &Multiaddr) {
+        self.connections.insert(path, group(address));
     }
 
     /// identify finished on a connection to the relay, so our observed address is known. `listen` are the relay's
@@ -123,11 +123,8 @@ impl Reservation {
     }
 
     /// One connection to the relay closed.
-    pub fn handle_disconnected(&mut self, address: &Multiaddr, now: Instant) {
-        let gone = group(address);
-        if let Some(at) = self.connections.iter().position(|group| Some(*group) == gone) {
-            self.connections.swap_remove(at);
-        }
+    pub fn handle_disconnected(&mut self, path: PathId, now: Instant) {
+        self.connections.remove(&path);
         if self.connections.is_empty() && self.state != ReservationState::Down {
             self.handle_lost(now);
         }
@@ -204,7 +201,7 @@ impl Reservation {
     /// Adds the transports that are known but not connected.
     fn dial_missing(&mut self, now: Instant) {
         self.complete_at = Some(now + COMPLETE_EVERY);
-        let connected = self.connections.clone();
+        let connected: Vec<Group> = self.connections.values().flatten().copied().collect();
         self.dial(|group| !connected.contains(&group));
     }
 
@@ -212,7 +209,7 @@ impl Reservation {
     /// apart before they are resolved and go together.
     fn dial(&mut self, wanted: impl Fn(Group) -> bool) {
         let mut named = Vec::new();
-        let mut grouped: std::collections::BTreeMap<Group, Vec<Multiaddr>> = Default::default();
+        let mut grouped: BTreeMap<Group, Vec<Multiaddr>> = BTreeMap::new();
         for address in &self.addresses {
             match group(address) {
                 Some(group) if wanted(group) => grouped.entry(group).or_default().push(address.clone()),
@@ -260,7 +257,7 @@ mod tests {
         let mut machine = machine(now);
         machine.handle_timeout(now);
         assert!(matches!(drain(&mut machine)[..], [RelayAction::Dial { .. }]));
-        machine.handle_connected(&tcp());
+        machine.handle_connected(PathId(1), &tcp());
         assert_eq!(drain(&mut machine), []);
         machine.handle_identified(&[], now);
         assert!(matches!(drain(&mut machine)[..], [RelayAction::Reserve { .. }]));
@@ -271,7 +268,7 @@ mod tests {
         let now = Instant::now();
         let mut machine = machine(now);
         machine.handle_timeout(now);
-        machine.handle_connected(&tcp());
+        machine.handle_connected(PathId(1), &tcp());
         drain(&mut machine);
         let elsewhere = "/ip4/198.51.100.1/udp/7777/quic-v1".parse().unwrap();
         machine.handle_identified(&[tcp(), quic(), elsewhere], now);
@@ -298,7 +295,7 @@ mod tests {
         let now = Instant::now();
         let mut machine = machine(now);
         machine.handle_timeout(now);
-        machine.handle_connected(&tcp());
+        machine.handle_connected(PathId(1), &tcp());
         machine.handle_identified(&[], now);
         drain(&mut machine);
         let later = now + ANSWER_DEADLINE;
@@ -313,13 +310,13 @@ mod tests {
         let now = Instant::now();
         let mut machine = machine(now);
         machine.handle_timeout(now);
-        machine.handle_connected(&tcp());
-        machine.handle_connected(&quic());
+        machine.handle_connected(PathId(1), &tcp());
+        machine.handle_connected(PathId(2), &quic());
         machine.handle_identified(&[], now);
         machine.handle_reserved(now);
-        machine.handle_disconnected(&quic(), now);
+        machine.handle_disconnected(PathId(2), now);
         assert_eq!(machine.state(), ReservationState::Held);
-        machine.handle_disconnected(&tcp(), now);
+        machine.handle_disconnected(PathId(1), now);
         assert_eq!(machine.state(), ReservationState::Down);
     }
 }

@@ -389,7 +389,7 @@ impl Controller {
             Ok(read) => read,
             Err(error) => return tracing::debug!(%peer, %path, %error, "no hello"),
         };
-        let ack = self.node.handle_hello(&peer, &hello, peerup_clock::unix());
+        let ack = self.node.handle_hello(path, &peer, &hello, peerup_clock::now(), peerup_clock::unix());
         let accepted = matches!(ack, HelloAck::Accepted(_));
         let done = self.done.clone();
         tokio::spawn(async move {
