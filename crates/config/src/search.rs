@@ -67,14 +67,14 @@ mod tests {
         SearchPlaces {
             explicit: explicit.map(Path::new),
             variable: variable.map(Path::new),
-            working_dir: Path::new("/work"),
+            working_dir: Path::new("/w"),
             home: Some(Path::new("/home/a")),
         }
     }
 
     #[test]
     fn without_a_named_file_the_nearest_one_is_used() {
-        let expected = ["/work/peerup.yaml", "/home/a/.config/peerup/config.yaml", "/etc/peerup/config.yaml"];
+        let expected = ["/w/peerup.yaml", "/home/a/.config/peerup/config.yaml", "/etc/peerup/config.yaml"];
         let found = places(None, Some("")).node();
         assert_eq!(found, Search::FirstOf(expected.map(PathBuf::from).to_vec()));
         let homeless = SearchPlaces { home: None, ..places(None, None) };
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_named_file_is_the_only_candidate_and_the_flag_beats_the_variable() {
-        assert_eq!(places(Some("a.yaml"), Some("/b.yaml")).node(), Search::Only("/work/a.yaml".into()));
+        assert_eq!(places(Some("a.yaml"), Some("/b.yaml")).node(), Search::Only("/w/a.yaml".into()));
         assert_eq!(places(None, Some("/b.yaml")).node(), Search::Only("/b.yaml".into()));
         assert_eq!(relay_search(None, Path::new("/r")).candidates(), [PathBuf::from("/r/relay-server.yaml")]);
         assert_eq!(relay_search(Some(Path::new("x")), Path::new("/r")), Search::Only("/r/x".into()));
