@@ -270,9 +270,9 @@ impl Process {
         format!("{}{}", text(&state.out), text(&state.err))
     }
 
-    /// `kill -9` of the program and its entry into the namespace.
+    /// `kill -9` of the program; its entry into the namespace ends when the program is gone.
     pub fn kill(&self) {
-        self.deliver(self.pid, Signal::SIGKILL);
+        self.signal(Signal::SIGKILL);
     }
 
     /// Sends a signal to the program itself.
@@ -293,7 +293,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        let _ = self.wait_until("its end", Duration::from_secs(5), |state| state.ended.then_some(()));
+        let ended = self.wait_until("its end", Duration::from_secs(5), |state| state.ended.then_some(()));
+        if ended.is_err() {
+            self.deliver(self.pid, Signal::SIGKILL);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::{Status, binary, peerup};
@@ -115,18 +116,29 @@ impl Node {
         })
     }
 
-    /// `kill -9` of the daemon; says how many processes that were.
-    pub fn kill_daemon(&self) -> Result<usize> {
-        Ok(self.host.kill_9(&format!("{} ", binary()?.display())))
+    /// `kill -9` of the daemon, until it is gone.
+    pub fn kill_daemon(&self) -> Result<()> {
+        kill(self.daemon_pid()?, Signal::SIGKILL)?;
+        self.wait_for_no_daemon().map(drop)
+    }
+
+    /// Waits until no peerup runs on the host; a daemon that refuses to start ends a moment after it said so.
+    pub fn wait_for_no_daemon(&self) -> Result<Duration> {
+        let gone = || self.daemons().is_ok_and(|daemons| daemons.is_empty());
+        self.host.wait_until("no daemon runs", Duration::from_secs(3), gone)
     }
 
     /// The daemon's process id.
     pub fn daemon_pid(&self) -> Result<Pid> {
-        let program = format!("{} ", binary()?.display());
-        let daemons = self.host.programs().into_iter().filter(|(_, line)| line.starts_with(&program));
-        let pids: Vec<_> = daemons.map(|(pid, _)| pid).collect();
-        let [pid] = pids[..] else { bail!("{} runs {} daemons", self.name(), pids.len()) };
+        let daemons = self.daemons()?;
+        let [pid] = daemons[..] else { bail!("{} runs {} daemons", self.name(), daemons.len()) };
         Ok(pid)
+    }
+
+    fn daemons(&self) -> Result<Vec<Pid>> {
+        let program = format!("{} ", binary()?.display());
+        let programs = self.host.programs().into_iter();
+        Ok(programs.filter(|(_, line)| line.starts_with(&program)).map(|(pid, _)| pid).collect())
     }
 
     pub fn log(&self) -> String {

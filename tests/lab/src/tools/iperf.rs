@@ -57,7 +57,7 @@ fn figures(client: Cmd) -> Result<Figures> {
     let report: Value = serde_json::from_str(&output.stdout).context("iperf3's JSON")?;
     let end = &report["end"];
     let received = if end["sum_received"].is_object() { &end["sum_received"] } else { &end["sum"] };
-    let bits = received["bits_per_second"].as_f64().context("iperf3 reports no rate")?;
+    let bits = received["bits_per_second"].as_f64().with_context(|| format!("no rate: {output}"))?;
     let loss = end["sum"]["lost_percent"].as_f64().unwrap_or(0.0) / 100.0;
     let retransmits = end["sum_sent"]["retransmits"].as_u64().unwrap_or(0);
     Ok(Figures { mbit: bits * (1.0 - udp_loss_in_rate(end, loss)) / 1e6, loss, retransmits })

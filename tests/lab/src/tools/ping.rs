@@ -1,5 +1,6 @@
 //! ping: round trips and loss, read from its summary.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,6 +24,10 @@ impl Pings {
     }
 
     pub fn parse(output: &Output) -> Result<Self> {
+        if output.stderr.contains("connect: ") {
+            // Refused by the routing table: nothing was even sent.
+            return Ok(Self { sent: 0, received: 0, avg_ms: f64::NAN, min_ms: f64::NAN });
+        }
         Self::parse_text(&output.stdout).with_context(|| format!("no ping summary in {output}"))
     }
 
@@ -38,6 +43,16 @@ impl Pings {
         let (min_ms, avg_ms) = (min_ms.unwrap_or(f64::NAN), avg_ms.unwrap_or(f64::NAN));
         Some(Self { sent, received, avg_ms, min_ms })
     }
+}
+
+/// The sequence numbers below the highest answered one that were not answered. For a ping that was stopped: what
+/// was under way at that moment counts neither way.
+pub fn gaps(output: &Output) -> Vec<u32> {
+    let replies = output.stdout.lines().filter(|line| line.contains(" bytes from "));
+    let numbers = replies.filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok());
+    let answered: BTreeSet<u32> = numbers.collect();
+    let last = answered.last().copied().unwrap_or(0);
+    (1..last).filter(|number| !answered.contains(number)).collect()
 }
 
 /// `ping -c COUNT -i INTERVAL ADDRESS`; each reply may take two seconds.
@@ -78,5 +93,14 @@ mod tests {
         let pings = Pings::parse_text(none).unwrap();
         assert_eq!(pings.lost(), 3);
         assert!(pings.avg_ms.is_nan());
+    }
+
+    #[test]
+    fn gaps_are_what_a_stopped_ping_lost() {
+        let reply = |number| format!("64 bytes from 10.64.0.2: icmp_seq={number} ttl=64 time=0.5 ms\n");
+        let stdout: String = [1, 2, 4, 3, 7].map(reply).concat();
+        let (line, stderr, took) = (String::new(), String::new(), Duration::ZERO);
+        let output = Output { line, code: Some(0), stdout, stderr, took };
+        assert_eq!(gaps(&output), [5, 6]);
     }
 }
