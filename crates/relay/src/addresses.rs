@@ -69,7 +69,8 @@ pub fn lacks_family(listener: &Multiaddr) -> bool {
         && UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_err()
 }
 
-fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+/// The first IP address in `address`.
+pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     address.iter().find_map(|part| match part {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(IpAddr::V6(ip)),

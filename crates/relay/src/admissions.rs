@@ -1,7 +1,7 @@
 //! Which authorized nodes have opened the relay for a newcomer, and which guests use that.
 //!
 //! An *admission* belongs to the inviter who opened it and ends when the inviter closes it, when it has vouched for
-//! somebody, when its time is up, or when the inviter is no longer authorized. While any is open the gater lets
+//! somebody, when its time is up, or when the inviter loses its authorization. While any is open the gater lets
 //! unknown peers in as guests, few and for a short while. The relay cannot tell guests apart: the secret of the
 //! invite is between the two nodes. What it can do is keep every guest away from everybody but the inviters, and
 //! that is what this machine decides. A guest that is on its way to one when the admission ends is cut off.
@@ -98,7 +98,7 @@ impl Admissions {
         self.open.values_mut().for_each(|open| open.guests.clear());
     }
 
-    /// Ends the admissions of inviters that are no longer authorized; returns their guests.
+    /// Ends the admissions of inviters that lost their authorization; returns their guests.
     pub fn handle_authorized(&mut self, is_authorized: impl Fn(&PeerId) -> bool) -> Vec<PeerId> {
         self.end(|inviter, _| !is_authorized(inviter))
     }

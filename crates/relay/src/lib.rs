@@ -18,6 +18,7 @@
 
 mod addresses;
 mod admissions;
+mod connections;
 mod counters;
 mod error;
 mod files;

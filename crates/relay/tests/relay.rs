@@ -73,14 +73,32 @@ async fn a_damaged_list_of_keys_disconnects_nobody() {
 }
 
 #[tokio::test]
-async fn a_key_that_expires_disconnects_its_peer() {
-    let mut a = node();
-    let relay = serve("", &[]).await;
+async fn a_key_that_expires_disconnects_its_peer_however_busy_the_relay_is() {
+    let (mut a, b) = (node(), node());
+    let relay = serve("", &[b.local_peer()]).await;
     let expires = peerup_clock::rfc3339(peerup_clock::unix() + 3);
-    write_private_atomic(&relay.keys(), format!("{} expires={expires}\n", a.local_peer()).as_bytes())
-        .unwrap();
+    let keys = format!("{} expires={expires}\n{}\n", a.local_peer(), b.local_peer());
+    write_private_atomic(&relay.keys(), keys.as_bytes()).unwrap();
     eventually_reserve(&mut a, &relay).await;
-    timeout(5 * SECOND, closed(&mut a)).await.expect("disconnected when the key expires");
+    let b = reserved(b, &relay).await;
+    let busy = async {
+        loop {
+            raw(&b.relay, &[0, 1, 9]).await.unwrap();
+        }
+    };
+    let disconnected = async {
+        tokio::select! { () = closed(&mut a) => {}, () = busy => {} }
+    };
+    timeout(5 * SECOND, disconnected).await.expect("disconnected when the key expires");
+}
+
+#[tokio::test]
+async fn one_address_gets_no_more_reservations_than_the_config_says() {
+    let (mut a, mut b) = (node(), node());
+    let relay = serve("resources: {max_reservations_per_ip: 1}", &[a.local_peer(), b.local_peer()]).await;
+    assert!(reserve(&mut a, &relay).await);
+    b.reserve(relay.id, relay.address.clone()).unwrap();
+    timeout(SECOND, closed(&mut b)).await.expect("disconnected");
 }
 
 #[tokio::test]

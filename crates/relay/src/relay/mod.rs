@@ -1,55 +1,41 @@
 //! The loop that owns the relay: its swarm, its list of authorized keys, its admissions.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    path::Path,
-    time::Duration,
-};
+mod listen;
+mod vouching;
+
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use peerup_config::{RelayConfig, RelayStatePaths, Resources};
 use peerup_service::{
     files::FileLock,
-    interface_addresses,
     notify::{self, watchdog_interval},
 };
-use peerup_swarm::{
-    Admission, Event, InboundStream, ListenError, PeerSwarm, Profile, RelayLimits, Stream, SwarmConfig,
-};
-use peerup_types::{Keypair, Multiaddr, PathId, PeerId};
-use peerup_wire::{
-    protocol,
-    vouch::{Request, VouchError},
-};
+use peerup_swarm::{Admission, Event, PeerSwarm, Profile, RelayLimits, SwarmConfig};
+use peerup_types::{Keypair, Multiaddr, PeerId};
+use peerup_wire::protocol;
 use tokio::{
     runtime::Handle,
     sync::mpsc,
     task::{JoinError, JoinSet},
-    time::{Instant, Interval, MissedTickBehavior, interval, sleep, timeout},
+    time::{Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
     addresses,
     admissions::Admissions,
+    connections::Connections,
     counters::Counters,
     error::RelayError,
     files::{KeyFile, load_config, load_or_create_identity},
-    vouch::{self, Refusal},
     watch::FileWatch,
 };
+use vouching::Asked;
 
-/// Vouching streams whose request is being read. An inviter needs one for a moment.
-const MAX_VOUCH_STREAMS: usize = 16;
-/// Streams above that are told so, and dropped when even telling piles up.
-const MAX_VOUCH_TASKS: usize = 2 * MAX_VOUCH_STREAMS;
 /// A mesh of 64 nodes, each with two circuits to everybody: one at work and one that replaces it.
 const MAX_CIRCUITS_PER_PEER: usize = 128;
 const REPORT_EVERY: Duration = Duration::from_secs(15 * 60);
 /// Expiry is a date, and the date may be corrected while nobody looks.
 const LOOK_AT_DATE_EVERY: Duration = Duration::from_secs(60);
-/// Binding local ports takes no time; this only bounds a wait for what never happens.
-const BIND_DEADLINE: Duration = Duration::from_secs(5);
-const BIND_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// For telling the peers that the relay goes.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -76,7 +62,9 @@ pub struct Relay {
     keys: KeyFile,
     admissions: Admissions,
     admission: Admission,
-    connections: BTreeMap<PathId, PeerId>,
+    /// The next time at which a key stops admitting its peer, as of the last look at the keys.
+    expiry: Option<u64>,
+    connections: Connections,
     listening: Vec<Multiaddr>,
     /// Listeners that a rebuilt swarm could not bind yet.
     unbound: Vec<Multiaddr>,
@@ -86,13 +74,6 @@ pub struct Relay {
     vouching: JoinSet<Option<Asked>>,
     watch: FileWatch,
     _lock: FileLock,
-}
-
-/// A vouching request, and the stream that waits for the answer.
-struct Asked {
-    inviter: PeerId,
-    request: Result<Request, VouchError>,
-    stream: Stream,
 }
 
 enum Wake {
@@ -114,6 +95,7 @@ impl Relay {
         let keypair = load_or_create_identity(&config.identity.key_file)?;
         let keys = KeyFile::load_or_create(config.security.authorized_keys_file.clone())?;
         let swarm = PeerSwarm::new(swarm_config(&config, keypair, version, io))?;
+        let connections = connections(&config.resources);
         let report = ServeReport { peer_id: swarm.local_peer(), addresses: Vec::new() };
         let watch = FileWatch::new(keys.path());
         let mut relay = Self {
@@ -122,7 +104,8 @@ impl Relay {
             keys,
             admissions: Admissions::default(),
             admission: Admission::default(),
-            connections: BTreeMap::new(),
+            expiry: None,
+            connections,
             listening: Vec::new(),
             unbound: Vec::new(),
             bind_again: None,
@@ -136,6 +119,26 @@ impl Relay {
         relay.apply_admission();
         relay.listen().await?;
         Ok(relay)
+    }
+
+    fn warn_about_config(&self) {
+        if !self.config.security.enable_connection_gating {
+            tracing::warn!(
+                "CONNECTION GATING IS OFF: everybody who finds this relay can use it and its bandwidth; \
+                 set security.enable_connection_gating to true"
+            );
+        } else if self.keys.authorized(peerup_clock::unix()).is_empty() {
+            tracing::warn!(
+                file = %self.keys.path().display(),
+                "nobody is authorized yet; `peerup relay authorize PEER_ID` adds a machine"
+            );
+        }
+        if self.config.health.enabled {
+            tracing::warn!("health.enabled: this release does not serve /healthz");
+        }
+        if self.config.telemetry.metrics.enabled {
+            tracing::warn!("telemetry.metrics.enabled: this release does not serve metrics");
+        }
     }
 
     pub fn report(&self) -> &ServeReport {
@@ -184,7 +187,7 @@ impl Relay {
         let (now, unix_now) = (peerup_clock::now(), peerup_clock::unix());
         let timers = self.admissions.poll_timeout().into_iter().chain(self.bind_again).min();
         let timer = timers.map(|at| at.saturating_duration_since(now));
-        let expiry = self.keys.next_expiry(unix_now).map(|at| Duration::from_secs(at - unix_now));
+        let expiry = self.expiry.map(|at| Duration::from_secs(at.saturating_sub(unix_now)));
         let expiry = expiry.map(|wait| wait.min(LOOK_AT_DATE_EVERY));
         timer.into_iter().chain(expiry).min()
     }
@@ -213,6 +216,7 @@ impl Relay {
     /// Tells the swarm who may use the relay, after anything that decides it has changed.
     fn apply_admission(&mut self) {
         let (now, unix_now) = (peerup_clock::now(), peerup_clock::unix());
+        self.expiry = self.keys.next_expiry(unix_now);
         let authorized = self.keys.authorized(unix_now);
         let guests = self.admissions.handle_authorized(|inviter| authorized.contains(inviter));
         let admission = Admission {
@@ -246,19 +250,14 @@ impl Relay {
     fn handle_event(&mut self, event: Event) {
         match event {
             Event::PathOpened(path) => {
-                self.connections.insert(path.path, path.peer);
+                self.connections.handle_opened(path.path, path.peer, addresses::ip_of(&path.remote));
             }
-            Event::PathClosed { path, .. } => {
-                self.connections.remove(&path);
-            }
+            Event::PathClosed { path, .. } => self.connections.handle_closed(path),
             Event::Inbound(stream) => self.handle_stream(stream),
             Event::Listening(address) => self.handle_listening(address),
             Event::ListenExpired(address) => self.listening.retain(|listening| *listening != address),
             Event::ListenFailed(error) => self.handle_listen_failed(error),
-            Event::ReservationGranted { peer, renewed } => {
-                tracing::debug!(%peer, renewed, "reservation");
-                self.counters.reservations += u64::from(!renewed);
-            }
+            Event::ReservationGranted { peer, renewed } => self.handle_reservation(peer, renewed),
             Event::RelayRefused { peer } => {
                 tracing::debug!(%peer, "reservation or circuit refused");
                 self.counters.refused += 1;
@@ -279,6 +278,16 @@ impl Relay {
         }
     }
 
+    fn handle_reservation(&mut self, peer: PeerId, renewed: bool) {
+        tracing::debug!(%peer, renewed, "reservation");
+        self.counters.reservations += u64::from(!renewed);
+        if let Err(exceeded) = self.connections.handle_reservation(peer) {
+            tracing::info!(%peer, %exceeded, "closing its connections");
+            self.counters.refused += 1;
+            self.swarm.disconnect(peer);
+        }
+    }
+
     fn handle_circuit_opened(&mut self, source: PeerId, destination: PeerId) {
         self.counters.circuits_opened += 1;
         tracing::debug!(%source, %destination, "circuit opened");
@@ -295,15 +304,15 @@ impl Relay {
     fn handle_restart(&mut self, panic: &str) {
         tracing::error!(panic, "libp2p panicked and was started again; peers will reconnect");
         self.counters.restarts += 1;
-        self.connections.clear();
+        self.connections.handle_restart();
+        self.listening.clear();
         self.admissions.handle_restart();
     }
 
     async fn stop(mut self) {
         notify::stopping();
         self.log_counters();
-        let peers: BTreeSet<PeerId> = self.connections.values().copied().collect();
-        for peer in peers {
+        for peer in self.connections.peers() {
             self.swarm.disconnect(peer);
         }
         let closed = async {
@@ -322,213 +331,6 @@ impl Relay {
     }
 }
 
-/// Listeners and the addresses that others use.
-impl Relay {
-    async fn listen(&mut self) -> Result<(), RelayError> {
-        self.config.network.listen_addresses.retain(|listener| {
-            let lacks_family = addresses::lacks_family(listener);
-            if lacks_family {
-                tracing::warn!(%listener, "this host has no IPv6: not listened on");
-            }
-            !lacks_family
-        });
-        let listeners = self.config.network.listen_addresses.clone();
-        for address in &listeners {
-            addresses::check_free(address)
-                .map_err(|source| RelayError::Bind { address: address.clone(), source })?;
-        }
-        for address in listeners {
-            self.swarm.listen(address)?;
-        }
-        self.bind().await?;
-        self.announce();
-        if self.report.addresses.is_empty() {
-            tracing::warn!("no address to announce, so no node can reserve; set network.external_addresses");
-        }
-        Ok(())
-    }
-
-    /// Waits until every port is known.
-    async fn bind(&mut self) -> Result<(), RelayError> {
-        let until = Instant::now() + BIND_DEADLINE;
-        while let Some(address) = self.unbound_port() {
-            let event = tokio::time::timeout_at(until, self.swarm.next_event()).await;
-            self.handle_event(event.map_err(|_| RelayError::NoPort { address })?);
-        }
-        Ok(())
-    }
-
-    fn unbound_port(&self) -> Option<Multiaddr> {
-        let listeners = &self.config.network.listen_addresses;
-        listeners.iter().find(|listener| addresses::bound(listener, &self.listening).is_none()).cloned()
-    }
-
-    fn handle_listening(&mut self, address: Multiaddr) {
-        tracing::debug!(%address, "listening");
-        if !self.listening.contains(&address) {
-            self.listening.push(address);
-        }
-        // An interface that comes up later brings addresses of its own.
-        if self.unbound_port().is_none() {
-            self.announce();
-        }
-    }
-
-    fn handle_listen_failed(&mut self, error: ListenError) {
-        tracing::error!(error = &error as &dyn std::error::Error, "will try again");
-        self.unbound.push(error.address);
-        self.bind_again = Some(peerup_clock::now() + BIND_AGAIN_AFTER);
-    }
-
-    fn bind_again(&mut self) {
-        self.bind_again = None;
-        for address in std::mem::take(&mut self.unbound) {
-            if let Err(error) = self.swarm.listen(address) {
-                self.handle_listen_failed(error);
-            }
-        }
-    }
-
-    fn announce(&mut self) {
-        for address in self.external_addresses() {
-            if !self.report.addresses.contains(&address) {
-                tracing::info!(%address, "reachable");
-                self.swarm.add_external_address(address.clone());
-                self.report.addresses.push(address);
-            }
-        }
-    }
-
-    fn external_addresses(&self) -> Vec<Multiaddr> {
-        let network = &self.config.network;
-        if !network.external_addresses.is_empty() {
-            return network.external_addresses.clone();
-        }
-        let interfaces: Vec<IpAddr> = interface_addresses()
-            .inspect_err(|error| tracing::warn!(%error, "cannot list the addresses of this host"))
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(_, ip)| ip)
-            .collect();
-        let listeners: Vec<Multiaddr> = network
-            .listen_addresses
-            .iter()
-            .filter_map(|listener| addresses::bound(listener, &self.listening))
-            .collect();
-        addresses::announced(&listeners, &interfaces)
-    }
-
-    fn warn_about_config(&self) {
-        if !self.config.security.enable_connection_gating {
-            tracing::warn!(
-                "CONNECTION GATING IS OFF: everybody who finds this relay can use it and its bandwidth; \
-                 set security.enable_connection_gating to true"
-            );
-        } else if self.admission_would_be_empty() {
-            tracing::warn!(
-                file = %self.keys.path().display(),
-                "nobody is authorized yet; `peerup relay authorize PEER_ID` adds a machine"
-            );
-        }
-        if self.config.health.enabled {
-            tracing::warn!("health.enabled: this release does not serve /healthz");
-        }
-        if self.config.telemetry.metrics.enabled {
-            tracing::warn!("telemetry.metrics.enabled: this release does not serve metrics");
-        }
-    }
-
-    fn admission_would_be_empty(&self) -> bool {
-        self.keys.authorized(peerup_clock::unix()).is_empty()
-    }
-}
-
-/// Vouching: requests are read and answered by tasks, and judged here.
-impl Relay {
-    fn handle_stream(&mut self, InboundStream { peer, mut stream, .. }: InboundStream) {
-        match self.vouching.len() {
-            0..MAX_VOUCH_STREAMS => {
-                self.vouching.spawn(async move {
-                    let request = vouch::read(&mut stream).await.ok()?;
-                    Some(Asked { inviter: peer, request, stream })
-                });
-            }
-            MAX_VOUCH_STREAMS..MAX_VOUCH_TASKS => self.answer(peer, stream, Err(Refusal::Busy)),
-            MAX_VOUCH_TASKS.. => tracing::debug!(%peer, "vouching stream dropped"),
-        }
-    }
-
-    fn handle_vouching(&mut self, finished: Result<Option<Asked>, JoinError>) {
-        match finished {
-            Ok(Some(Asked { inviter, request, stream })) => {
-                let outcome = request.map_err(Refusal::from).and_then(|request| self.vouch(inviter, request));
-                self.answer(inviter, stream, outcome);
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "a vouching task failed"),
-        }
-    }
-
-    fn answer(&mut self, inviter: PeerId, stream: Stream, outcome: Result<(), Refusal>) {
-        if let Err(refusal) = &outcome {
-            tracing::info!(%inviter, refusal = refusal as &dyn std::error::Error, "vouching refused");
-            self.counters.refused += 1;
-        }
-        let response = vouch::response(&outcome);
-        self.vouching.spawn(async move {
-            if let Err(error) = vouch::answer(stream, &response).await {
-                tracing::debug!(%inviter, %error, "vouching answer not delivered");
-            }
-            None
-        });
-    }
-
-    fn vouch(&mut self, inviter: PeerId, request: Request) -> Result<(), Refusal> {
-        if !self.config.relay.vouching {
-            return Err(Refusal::Off);
-        }
-        // The key may have been removed since the stream was opened.
-        if !self.keys.is_authorized(&inviter, peerup_clock::unix()) {
-            return Err(Refusal::NotAuthorized);
-        }
-        match request {
-            Request::OpenAdmission { ttl_s } => self.open_admission(inviter, ttl_s)?,
-            Request::Authorize { peer, name } => self.authorize(inviter, peer, &name)?,
-            Request::CloseAdmission => self.close_admission(&inviter),
-        }
-        self.apply_admission();
-        Ok(())
-    }
-
-    fn open_admission(&mut self, inviter: PeerId, ttl_s: u32) -> Result<(), Refusal> {
-        self.admissions.open(inviter, Duration::from_secs(ttl_s.into()), peerup_clock::now())?;
-        tracing::info!(%inviter, ttl_s, "admission open");
-        Ok(())
-    }
-
-    /// Uses the inviter's admission up, once the newcomer's key is safely in the file.
-    fn authorize(&mut self, inviter: PeerId, peer: PeerId, name: &str) -> Result<(), Refusal> {
-        if !self.admissions.is_open(&inviter, peerup_clock::now()) {
-            return Err(Refusal::NoAdmission);
-        }
-        if peer == self.report.peer_id {
-            return Err(Refusal::RelayItself);
-        }
-        if !self.keys.is_authorized(&peer, peerup_clock::unix()) {
-            self.keys.append(peer, &vouch::comment(name, &inviter)).map_err(Refusal::of_append)?;
-            tracing::info!(%inviter, %peer, "authorized on the word of its inviter");
-            self.counters.vouched += 1;
-        }
-        self.close_admission(&inviter);
-        Ok(())
-    }
-
-    fn close_admission(&mut self, inviter: &PeerId) {
-        let guests = self.admissions.close(inviter);
-        self.cut_off(guests);
-    }
-}
-
 fn swarm_config(config: &RelayConfig, keypair: Keypair, version: &str, io: Handle) -> SwarmConfig {
     SwarmConfig {
         keypair,
@@ -540,6 +342,10 @@ fn swarm_config(config: &RelayConfig, keypair: Keypair, version: &str, io: Handl
         guest_protocols: Vec::new(),
         io,
     }
+}
+
+fn connections(resources: &Resources) -> Connections {
+    Connections::new(resources.max_reservations_per_ip as usize, resources.max_reservations_per_asn as usize)
 }
 
 fn limits(resources: &Resources) -> RelayLimits {
