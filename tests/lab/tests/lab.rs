@@ -154,7 +154,7 @@ fn an_impaired_wire_loses_as_asked() {
 fn an_impaired_wire_limits_the_rate_and_a_clean_one_does_not_much() {
     let mut lab = Lab::new("rate").unwrap();
     let (a, b) = wired(&mut lab, &Impairment { rate_mbit: 20.0, delay_ms: 2.0, ..Impairment::default() });
-    let server = Iperf::serve(&b).unwrap();
+    let server = Iperf::on(&b);
     let tcp = server.tcp(&a, "10.9.0.2", 3).unwrap();
     assert!((16.0..20.5).contains(&tcp.mbit), "{tcp:?}");
     let udp = server.udp(&a, "10.9.0.2", 10, 1).unwrap();
@@ -162,7 +162,7 @@ fn an_impaired_wire_limits_the_rate_and_a_clean_one_does_not_much() {
 
     let (c, d) = (lab.host("c").unwrap(), lab.host("d").unwrap());
     lab.wire((&c, "10.8.0.1/24"), (&d, "10.8.0.2/24"), &Impairment::default()).unwrap();
-    let clean = Iperf::serve(&d).unwrap().tcp(&c, "10.8.0.2", 2).unwrap();
+    let clean = Iperf::on(&d).tcp(&c, "10.8.0.2", 2).unwrap();
     assert!(clean.mbit > 60.0, "{clean:?}");
 }
 
@@ -225,7 +225,7 @@ fn a_laboratory_that_waits_to_be_killed() {
     let mut lab = Lab::new("victim").unwrap();
     let (a, b) = wired(&mut lab, &Impairment::default());
     let nat = lab.nat("nat", NatKind::Symmetric, "192.168.1.0/24").unwrap();
-    let server = Iperf::serve(&b).unwrap();
+    let server = Iperf::on(&b).serve().unwrap();
     // A daemon that detaches from everything that could take it along.
     a.ask("setsid sh -c 'sleep 600 & sleep 600' >/dev/null 2>&1 </dev/null &").unwrap();
     let everyone = [&a, &b, nat.router()].into_iter().flat_map(Host::programs);

@@ -74,7 +74,7 @@ fn show(pair: &Pair) -> Result<Figures> {
     let sshd = Sshd::start(b, a)?;
     let ssh = shown(sshd.ssh(JOINER, "echo \"this is $(hostname), you come from $SSH_CLIENT\""))?;
     ensure!(ssh.stdout.contains(INVITER), "ssh did not come through the overlay: {ssh}");
-    let _server = Iperf::serve(b)?;
+    let _server = Iperf::on(b).serve()?;
     let iperf = receiver_rate(&shown(iperf::tcp(a, JOINER, 3))?)?;
     let path = path_in_words(&pair.a)?;
     Ok(Figures { first_reply: first.took, first_class, direct_after, pings, ssh, iperf, path })

@@ -8,9 +8,10 @@ use serde_json::Value;
 use crate::host::Host;
 use crate::process::{Cmd, Process, Show};
 
-/// An iperf3 server that serves any number of clients, one after the other.
+/// The receiving host of measurements. Each gets a server of its own: one that has just served a client may
+/// still call itself busy to the next.
 pub struct Iperf {
-    _server: Process,
+    host: Host,
 }
 
 /// What one run measured.
@@ -23,19 +24,27 @@ pub struct Figures {
 }
 
 impl Iperf {
-    pub fn serve(host: &Host) -> Result<Self> {
-        let server = host.cmd("iperf3").args(["-s", "--forceflush"]).show(Show::Nothing).spawn()?;
+    pub fn on(host: &Host) -> Self {
+        Self { host: host.clone() }
+    }
+
+    /// A server for one client.
+    pub fn serve(&self) -> Result<Process> {
+        let server =
+            self.host.cmd("iperf3").args(["-s", "-1", "--forceflush"]).show(Show::Nothing).spawn()?;
         server.wait_for_line("Server listening", Duration::from_secs(10)).context("starting iperf3")?;
-        Ok(Self { _server: server })
+        Ok(server)
     }
 
     /// TCP for `seconds`, with cubic whatever the machine's default is.
     pub fn tcp(&self, client: &Host, address: &str, seconds: u32) -> Result<Figures> {
+        let _server = self.serve()?;
         figures(tcp(client, address, seconds))
     }
 
     /// UDP at `mbit` for `seconds`.
     pub fn udp(&self, client: &Host, address: &str, mbit: u32, seconds: u32) -> Result<Figures> {
+        let _server = self.serve()?;
         let rate = format!("{mbit}M");
         let client = client.cmd("iperf3").args(["-c", address, "-u", "-l", "1200", "-b", &rate]);
         figures(timed(client, seconds))

@@ -67,16 +67,19 @@ pub fn pings(from: &Host, address: &str, count: u32, interval: Duration) -> Resu
     Pings::parse(&ping(from, address, count, interval).try_run()?)
 }
 
-/// Pings five times a second until the first reply.
+/// Pings five times a second until the first reply or refusal.
 pub fn first_ping(from: &Host, address: &str, deadline: Duration) -> Cmd {
     let seconds = deadline.as_secs().max(1).to_string();
     let cmd = from.cmd("ping").args(["-c", "1", "-i", "0.2", "-w", &seconds, address]);
     cmd.deadline(deadline + Duration::from_secs(5))
 }
 
-/// Waits for the first reply and says how long it took.
+/// Waits for the first reply and says how long it took. A refusal ("no route", "unreachable") ends a ping, not
+/// the waiting.
 pub fn first_reply(from: &Host, address: &str, deadline: Duration) -> Result<Duration> {
-    Ok(first_ping(from, address, deadline).run()?.took)
+    crate::wait_until(&format!("{}: a reply from {address}", from.name()), deadline, || {
+        first_ping(from, address, deadline).try_run().is_ok_and(|output| output.code == Some(0))
+    })
 }
 
 #[cfg(test)]

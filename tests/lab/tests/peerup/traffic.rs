@@ -48,7 +48,7 @@ fn ssh_works_over_a_relayed_path() {
     .unwrap();
     let sshd = Sshd::start(pair.b.host(), pair.a.host()).unwrap();
     assert_eq!(sshd.ssh(JOINER, "hostname").run().unwrap().stdout, "b\n");
-    let server = Iperf::serve(pair.b.host()).unwrap();
+    let server = Iperf::on(pair.b.host());
     let tcp = server.tcp(pair.a.host(), JOINER, 3).unwrap();
     println!("relayed iperf3 TCP: {:.0} Mbit/s", tcp.mbit);
     assert!(tcp.mbit > 20.0, "{tcp:?}");
@@ -129,13 +129,13 @@ fn everyday_tools(pair: &Pair) {
     let checksum = |host: &peerup_lab::Host, file| host.ask(&format!("sha256sum < ~/{file}")).unwrap();
     assert_eq!(checksum(a, "file"), checksum(b, "copy"));
 
-    let server = Iperf::serve(b).unwrap();
+    let server = Iperf::on(b);
     let tcp = server.tcp(a, JOINER, 3).unwrap();
     let udp = server.udp(a, JOINER, 20, 2).unwrap();
     println!("iperf3 TCP: {:.0} Mbit/s; UDP at 20 Mbit/s: {:.2} % lost", tcp.mbit, udp.loss * 100.0);
     assert!(tcp.mbit > 50.0, "{tcp:?}");
     assert!(udp.loss < 0.02 && udp.mbit > 18.0, "{udp:?}");
-    let back = tools::iperf::Iperf::serve(a).unwrap().tcp(b, INVITER, 2).unwrap();
+    let back = Iperf::on(a).tcp(b, INVITER, 2).unwrap();
     assert!(back.mbit > 50.0, "{back:?}");
     assert_eq!(pair.a.class("b"), "direct");
 }
@@ -143,12 +143,11 @@ fn everyday_tools(pair: &Pair) {
 #[test]
 fn pings_stay_quick_beside_a_bulk_transfer() {
     let pair = Pair::direct("bulk-and-ping", crate::homes).unwrap();
-    let server = Iperf::serve(pair.b.host()).unwrap();
+    let _server = Iperf::on(pair.b.host()).serve().unwrap();
     let bulk = tools::iperf::tcp(pair.a.host(), JOINER, 4).show(Show::Nothing).spawn().unwrap();
     let pings = pings(pair.a.host(), JOINER, 60, Duration::from_millis(50)).unwrap();
     println!("ping beside bulk: {:.1} ms on average, {} lost", pings.avg_ms, pings.lost());
     assert!(bulk.is_running(), "the transfer ended before the pings did");
     // Queues are bounded by time: 50 ms hard, in each direction, plus two busy cores.
     assert!(pings.avg_ms < 150.0 && pings.lost() <= 1, "{pings:?}");
-    drop(server);
 }
