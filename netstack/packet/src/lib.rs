@@ -2,7 +2,8 @@
 //!
 //! [`IpPacket`] exists only after its headers have been validated against the bytes behind them, so that the
 //! router and the lanes never check a length again. [`clamp_mss`] keeps TCP from sending segments the tunnel
-//! cannot carry; [`icmp`] makes the answers that tell a sender, at once, why its packet went nowhere.
+//! cannot carry; [`icmp`] makes the answers that tell a sender, at once, why its packet went nowhere. [`gso`]
+//! is about packets larger than the link, which kernels leave to be segmented by whoever comes last.
 //!
 //! Deliberately left out: header checksums are not verified (the kernels at both ends do that, and between
 //! them the carrier authenticates every byte), fragments are not reassembled, options are not interpreted.
@@ -14,6 +15,7 @@ mod extensions;
 mod flow;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod gso;
 pub mod icmp;
 mod mss;
 mod packet;

@@ -14,17 +14,24 @@ const MAXIMUM_SEGMENT_SIZE: u8 = 2;
 /// Lowers the MSS that a SYN or SYN/ACK announces to what fits `mtu`, and corrects the checksum. Returns
 /// whether anything changed; whatever is not such a packet, or is malformed, stays as it is.
 ///
-/// The packet's TCP checksum must be complete: a kernel that leaves it to the device (virtio's `NEEDS_CSUM`)
-/// fills it in over the changed bytes itself.
+/// The packet's TCP checksum must be complete. [`gso::clamp_mss`](crate::gso::clamp_mss) is for packets that
+/// a kernel hands over with a virtio header, whose checksum may not be.
 pub fn clamp_mss(packet: &mut [u8], mtu: u16) -> bool {
+    clamp(packet, mtu, None)
+}
+
+/// `partial_at`: where a transport header lies whose checksum field holds the pseudo-header's sum only. That sum
+/// does not cover the options; whoever completes it adds the changed ones.
+pub(crate) fn clamp(packet: &mut [u8], mtu: u16, partial_at: Option<usize>) -> bool {
     let Some(segment) = Handshake::find(packet) else {
         return false;
     };
     let limit = mtu.saturating_sub(segment.headers_len);
+    let complete = partial_at != Some(segment.tcp_at);
     let tcp = &mut packet[segment.tcp_at..segment.tcp_at + segment.tcp_len];
     let (mut changed, mut at) = (false, TCP_HEADER_LEN);
     while let Some(value_at) = next_mss(tcp, at) {
-        changed |= lower(tcp, value_at, limit);
+        changed |= lower(tcp, value_at, limit, complete);
         at = value_at + 2;
     }
     changed
@@ -79,21 +86,27 @@ fn next_mss(tcp: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-fn lower(tcp: &mut [u8], at: usize, limit: u16) -> bool {
+fn lower(tcp: &mut [u8], at: usize, limit: u16, complete: bool) -> bool {
     let old = u16::from_be_bytes([tcp[at], tcp[at + 1]]);
     if old <= limit {
         return false;
     }
     tcp[at..at + 2].copy_from_slice(&limit.to_be_bytes());
+    if complete {
+        update_checksum(tcp, at, old, limit);
+    }
+    true
+}
+
+fn update_checksum(tcp: &mut [u8], at: usize, old: u16, new: u16) {
     let checksum = u16::from_be_bytes([tcp[CHECKSUM_AT], tcp[CHECKSUM_AT + 1]]);
     let updated = if at.is_multiple_of(2) {
-        checksum::update(checksum, old, limit)
+        checksum::update(checksum, old, new)
     } else {
         // The value lies across two words of the sum, which adds its bytes the other way round.
-        checksum::update(checksum, old.swap_bytes(), limit.swap_bytes())
+        checksum::update(checksum, old.swap_bytes(), new.swap_bytes())
     };
     tcp[CHECKSUM_AT..CHECKSUM_AT + 2].copy_from_slice(&updated.to_be_bytes());
-    true
 }
 
 #[cfg(test)]
