@@ -118,8 +118,11 @@ impl Node {
 
     /// `kill -9` of the daemon, until it is gone.
     pub fn kill_daemon(&self) -> Result<()> {
-        kill(self.daemon_pid()?, Signal::SIGKILL)?;
-        self.wait_for_no_daemon().map(drop)
+        let pid = self.daemon_pid()?;
+        kill(pid, Signal::SIGKILL)?;
+        // An ending process loses its command line first and its locks last; its entry in /proc outlives both.
+        let entry = PathBuf::from(format!("/proc/{pid}"));
+        self.host.wait_until("the daemon is gone", Duration::from_secs(3), || !entry.exists()).map(drop)
     }
 
     /// Waits until no peerup runs on the host; a daemon that refuses to start ends a moment after it said so.
