@@ -70,7 +70,7 @@ impl Anchor {
             unshare.arg("--map-root-user");
         }
         // pid 1 ignores SIGCHLD, so daemons that outlive their parents leave no zombies.
-        unshare.args(["sh", "-c", "trap '' CHLD; echo ready; exec cat"]);
+        unshare.args(["sh", "-c", "echo ready; exec env --ignore-signal=CHLD cat"]);
         let holder = Holder::start(unshare).context(user_namespace_hint())?;
         let anchor = Self { holder };
         if is_root() {

@@ -203,6 +203,18 @@ fn dropping_a_process_ends_the_program_in_its_namespace() {
 }
 
 #[test]
+fn a_daemon_that_outlives_its_parent_leaves_no_zombie() {
+    let mut lab = Lab::new("orphan").unwrap();
+    let a = lab.host("a").unwrap();
+    a.ask("setsid sleep 778 >/dev/null 2>&1 </dev/null &").unwrap();
+    let find = || a.programs().into_iter().find(|(_, line)| line == "sleep 778").map(|(pid, _)| pid);
+    wait_until("the daemon runs", SOON, || find().is_some()).unwrap();
+    let entry = format!("/proc/{}", find().unwrap());
+    assert_eq!(a.kill_9("sleep 778"), 1);
+    wait_until("its entry is gone", SOON, || !std::path::Path::new(&entry).exists()).unwrap();
+}
+
+#[test]
 fn nothing_is_left_of_a_laboratory_whose_process_is_killed() {
     let before = host_state();
     let mut victim = std::process::Command::new(std::env::current_exe().unwrap());
