@@ -19,6 +19,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-control", 2),
     ("peerup-tun", 2),
     ("peerup-netcfg", 2),
+    ("peerup-netmon", 2),
     ("peerup-service", 2),
     ("peerup-clock", 2),
     ("peerup-telemetry", 2),
