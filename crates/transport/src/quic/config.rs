@@ -1,0 +1,239 @@
+//! What is chosen at construction, and its translation for quinn.
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::{hmac, rand};
+use libp2p_identity::PeerId;
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig,
+    VarInt,
+    congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig},
+    crypto::{
+        CryptoError, HmacKey,
+        rustls::{QuicClientConfig, QuicServerConfig},
+    },
+};
+
+use super::registry::Registry;
+use crate::{credentials::Credentials, verifier::Mismatch};
+
+/// A peer is silent this long: gone. Both sides may ask for less.
+const IDLE: Duration = Duration::from_secs(10);
+/// Holds the connection, and the NAT mapping (RFC 4787, REQ-5), between packets.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// 500 Mbit/s at 100 ms are 6.25 MB in flight; half again for what waits for a missing packet.
+const STREAM_WINDOW: u32 = 10 << 20;
+/// Two streams at full speed. Also what a peer may make us hold.
+const CONNECTION_WINDOW: u32 = 20 << 20;
+/// Streams a peer may have open; libp2p opens one per protocol and request.
+const STREAMS: u32 = 256;
+/// Datagrams nobody has read yet; the oldest give way.
+const DATAGRAMS_RECEIVED: usize = 1 << 20;
+/// Datagrams that wait for the pacer; the oldest give way. Small, as a packet that has waited long is worth nothing.
+const DATAGRAMS_TO_SEND: usize = 256 << 10;
+/// QUIC needs 1200 bytes of payload (RFC 9000, 14); every path that carries QUIC at all carries this.
+const SMALLEST_MTU: u16 = 1200;
+/// Ethernet minus the headers of IPv6 and UDP.
+const LARGEST_MTU: u16 = 1452;
+/// quinn takes bursts of random loss for a black hole and falls back to the smallest MTU. After its default of a
+/// minute a datagram lane would have refused full packets for that long; a new search costs a few round trips.
+const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(3);
+/// Handshakes under way per socket.
+const INCOMING: usize = 256;
+
+/// RFC 9438, BBR as in the BBRv1 draft, RFC 6582.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Congestion {
+    /// For clean and short paths.
+    #[default]
+    Cubic,
+    /// Keeps its rate under random loss, but quinn's fills deep queues.
+    Bbr,
+    NewReno,
+}
+
+/// UDP payload sizes a connection uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathMtu {
+    /// Start at 1200 and search upwards (RFC 8899).
+    Discover { at_most: u16 },
+    /// The underlay is known to carry this much; nothing is searched and nothing falls back.
+    Known(u16),
+}
+
+impl Default for PathMtu {
+    fn default() -> Self {
+        Self::Discover { at_most: LARGEST_MTU }
+    }
+}
+
+/// Configuration of a [`Transport`](super::Transport).
+#[derive(Clone)]
+pub struct Config {
+    credentials: Credentials,
+    registry: Arc<dyn Registry>,
+    congestion: Congestion,
+    path_mtu: PathMtu,
+    handshake: Duration,
+}
+
+impl Config {
+    pub fn new(credentials: &Credentials) -> Self {
+        Self {
+            credentials: credentials.clone(),
+            registry: Arc::new(()),
+            congestion: Congestion::default(),
+            path_mtu: PathMtu::default(),
+            handshake: HANDSHAKE,
+        }
+    }
+
+    pub fn registry(self, registry: Arc<dyn Registry>) -> Self {
+        Self { registry, ..self }
+    }
+
+    pub fn congestion(self, congestion: Congestion) -> Self {
+        Self { congestion, ..self }
+    }
+
+    pub fn path_mtu(self, path_mtu: PathMtu) -> Self {
+        Self { path_mtu, ..self }
+    }
+
+    pub fn handshake_timeout(self, handshake: Duration) -> Self {
+        Self { handshake, ..self }
+    }
+}
+
+/// The same in quinn's terms, ready to be shared by endpoints.
+pub(crate) struct Settings {
+    pub(crate) credentials: Credentials,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) handshake: Duration,
+    pub(crate) endpoint: EndpointConfig,
+    pub(crate) server: quinn::ServerConfig,
+    transport: Arc<TransportConfig>,
+}
+
+impl Settings {
+    pub(crate) fn new(config: Config) -> Self {
+        let transport = Arc::new(transport(config.congestion, config.path_mtu));
+        Self {
+            endpoint: endpoint(&config.credentials),
+            server: server(&config.credentials, transport.clone()),
+            credentials: config.credentials,
+            registry: config.registry,
+            handshake: config.handshake,
+            transport,
+        }
+    }
+
+    /// For a dial; `expected` is refused as [`Mismatch`] when somebody else answers.
+    pub(crate) fn client(&self, expected: Option<PeerId>) -> (quinn::ClientConfig, Mismatch) {
+        let (tls, mismatch) = match expected {
+            Some(peer) => self.credentials.pinned_client_config(peer),
+            None => (self.credentials.client_config(), Mismatch::default()),
+        };
+        let crypto = QuicClientConfig::try_from(tls).expect("AES-128-GCM, QUIC's initial suite, is offered");
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.transport.clone());
+        (config, mismatch)
+    }
+}
+
+fn server(credentials: &Credentials, transport: Arc<TransportConfig>) -> quinn::ServerConfig {
+    let tls = credentials.server_config();
+    let crypto = QuicServerConfig::try_from(tls).expect("AES-128-GCM, QUIC's initial suite, is offered");
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(transport).migration(false).max_incoming(INCOMING);
+    config
+}
+
+/// The reset key comes from the identity, so that a restarted host can tell its peers at once that it has forgotten
+/// their connections (stateless reset, RFC 9000, 10.3), rather than leave them to the idle timeout. That needs
+/// connection IDs which the new process does not refuse as foreign: random ones.
+fn endpoint(credentials: &Credentials) -> EndpointConfig {
+    let mut config = match credentials.identity().derive_secret(b"peerup quic stateless reset") {
+        Some(secret) => EndpointConfig::new(Arc::new(ResetKey(hmac::Key::new(hmac::HMAC_SHA256, &secret)))),
+        None => EndpointConfig::default(),
+    };
+    config.supported_versions(vec![1]).cid_generator(|| Box::new(RandomIds));
+    config
+}
+
+struct ResetKey(hmac::Key);
+
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        signature_out.copy_from_slice(hmac::sign(&self.0, data).as_ref());
+    }
+
+    fn signature_len(&self) -> usize {
+        self.0.algorithm().digest_algorithm().output_len()
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        hmac::verify(&self.0, data, signature).map_err(|_| CryptoError)
+    }
+}
+
+/// Enough to tell all connections of a socket apart, and to be no guess for an outsider.
+const ID_LENGTH: usize = 8;
+
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; ID_LENGTH];
+        rand::fill(&mut id).expect("the system has randomness");
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_LENGTH
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+fn transport(congestion: Congestion, path_mtu: PathMtu) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_uni_streams(0u32.into())
+        .max_concurrent_bidi_streams(STREAMS.into())
+        .stream_receive_window(STREAM_WINDOW.into())
+        .receive_window(CONNECTION_WINDOW.into())
+        .send_window(CONNECTION_WINDOW.into())
+        .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED))
+        .datagram_send_buffer_size(DATAGRAMS_TO_SEND)
+        .max_idle_timeout(Some(idle()))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .allow_spin(false)
+        .congestion_controller_factory(factory(congestion));
+    match path_mtu {
+        PathMtu::Discover { at_most } => {
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(at_most).black_hole_cooldown(BLACK_HOLE_COOLDOWN);
+            config.initial_mtu(SMALLEST_MTU).min_mtu(SMALLEST_MTU).mtu_discovery_config(Some(discovery));
+        }
+        PathMtu::Known(mtu) => {
+            config.initial_mtu(mtu).min_mtu(mtu).mtu_discovery_config(None);
+        }
+    }
+    config
+}
+
+fn idle() -> IdleTimeout {
+    IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))
+}
+
+fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::Bbr => Arc::new(BbrConfig::default()),
+        Congestion::NewReno => Arc::new(NewRenoConfig::default()),
+    }
+}
