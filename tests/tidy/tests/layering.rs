@@ -30,6 +30,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-lab", 5),
     ("peerup-cli-tests", 5),
     ("peerup-tidy", 5),
+    ("peerup-sim", 5),
 ];
 
 const WORDS: u8 = 0;

@@ -1,0 +1,751 @@
+//! A host: its interfaces, and the process that drives a node as the daemon does.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use peerup_membership::Membership;
+use peerup_node::{Action, Event, Node, NodeConfig};
+use peerup_path::Opened;
+use peerup_types::{Keypair, Multiaddr, PathClass, PathId, PathKind, PeerId, Protocol};
+use peerup_wire::{
+    control::{Control, GoodbyeReason},
+    hello::{Hello, HelloAck, LENGTH_PREFIX},
+};
+
+use crate::{
+    connection::{ConnId, EndId, Message, Over, State},
+    dial,
+    nat::Transport,
+    relay::Relay,
+    world::{HostId, SiteId, World},
+};
+
+/// Everybody listens here, for QUIC and TCP.
+pub const PORT: u16 = 4001;
+/// The daemon's bounds: on a greeting, on what waits for a path, on reports to the control thread.
+const GREET_DEADLINE: Duration = Duration::from_secs(5);
+const MAX_PARKED: usize = 64;
+const PARKED_FOR: Duration = Duration::from_secs(3);
+const TRAFFIC_EVERY: Duration = Duration::from_secs(5);
+const WANTED_EVERY: Duration = Duration::from_millis(500);
+/// What a goodbye gets to leave the host.
+const GOODBYE_FLUSH: Duration = Duration::from_millis(150);
+
+/// What happened on a host over all its processes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    pub probes: u64,
+    pub last_probe: Option<Instant>,
+    pub punches: u64,
+    /// Wake-ups that the node asked for.
+    pub timeouts: u64,
+    pub path_changes: Vec<PathChange>,
+}
+
+#[derive(Debug, Clone)]
+pub struct PathChange {
+    pub at: Instant,
+    pub peer: PeerId,
+    pub from: Option<PathKind>,
+    pub to: Option<PathKind>,
+    /// A direct path worked when it was left for a relay.
+    pub leaves_live_direct: bool,
+}
+
+pub struct Host {
+    pub name: String,
+    pub peer: PeerId,
+    pub tally: Tally,
+    /// `peers.yaml`.
+    pub yaml: Option<String>,
+    pub(crate) site: SiteId,
+    pub(crate) v4: Ipv4Addr,
+    pub(crate) v6: Option<Ipv6Addr>,
+    pub(crate) members: Vec<PeerId>,
+    pub(crate) relays: BTreeMap<PeerId, Vec<Multiaddr>>,
+    pub(crate) serves: bool,
+    pub(crate) process: Process,
+    pub(crate) boot: u64,
+    pub(crate) asleep: Option<Instant>,
+    pub(crate) slept: Duration,
+    keypair: Keypair,
+    powered: bool,
+    next_path: u64,
+}
+
+pub(crate) enum Process {
+    Down,
+    Node(Box<Running>),
+    Relay(Relay),
+}
+
+/// How a process ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Goodbye to everybody, then every connection is closed.
+    Goodbye,
+    /// Killed: the kernel resets TCP, QUIC falls silent.
+    Kill,
+    /// The whole host is gone.
+    PowerCut,
+}
+
+pub(crate) struct Running {
+    node: Node,
+    ends: BTreeMap<PathId, EndId>,
+    /// Paths on which the peer accepted our hello: our stream carries frames.
+    outlets: BTreeMap<PathId, PeerId>,
+    active: BTreeMap<PeerId, PathId>,
+    parked: BTreeMap<PeerId, Vec<Instant>>,
+    probes: BTreeMap<(PathId, u64), Instant>,
+    traffic: BTreeMap<PeerId, Instant>,
+    wanted: BTreeMap<PeerId, Instant>,
+    timer: Option<Instant>,
+}
+
+impl Host {
+    pub(crate) fn new(name: &str, keypair: Keypair, site: SiteId, v4: Ipv4Addr) -> Self {
+        Self {
+            name: name.to_owned(),
+            peer: keypair.public().to_peer_id(),
+            tally: Tally::default(),
+            yaml: None,
+            site,
+            v4,
+            v6: None,
+            members: Vec::new(),
+            relays: BTreeMap::new(),
+            serves: false,
+            process: Process::Down,
+            boot: 0,
+            asleep: None,
+            slept: Duration::ZERO,
+            keypair,
+            powered: true,
+            next_path: 1,
+        }
+    }
+
+    pub fn node(&self) -> Option<&Node> {
+        match &self.process {
+            Process::Node(running) => Some(&running.node),
+            Process::Down | Process::Relay(_) => None,
+        }
+    }
+
+    /// The overlay's IPv4 address of this host, as it sees itself.
+    pub fn overlay_v4(&self) -> Option<Ipv4Addr> {
+        self.node()?.membership().own_addrs().v4
+    }
+
+    pub(crate) fn running(&mut self) -> Option<&mut Running> {
+        match &mut self.process {
+            Process::Node(running) => Some(running),
+            Process::Down | Process::Relay(_) => None,
+        }
+    }
+
+    pub(crate) fn relay(&self) -> Option<&Relay> {
+        match &self.process {
+            Process::Relay(relay) => Some(relay),
+            Process::Down | Process::Node(_) => None,
+        }
+    }
+
+    pub(crate) fn relay_mut(&mut self) -> Option<&mut Relay> {
+        match &mut self.process {
+            Process::Relay(relay) => Some(relay),
+            Process::Down | Process::Node(_) => None,
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !matches!(self.process, Process::Down)
+    }
+
+    pub(crate) fn is_powered(&self) -> bool {
+        self.powered
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        self.powered && self.asleep.is_none()
+    }
+
+    pub(crate) fn has(&self, address: IpAddr) -> bool {
+        address == self.v4 || self.v6.is_some_and(|v6| address == v6)
+    }
+
+    /// The listening socket of the family of `remote`, from which dials leave.
+    pub(crate) fn socket_towards(&self, remote: SocketAddr) -> Option<SocketAddr> {
+        match remote {
+            SocketAddr::V4(_) => Some((self.v4, PORT).into()),
+            SocketAddr::V6(_) => Some((self.v6?, PORT).into()),
+        }
+    }
+
+    pub(crate) fn listen_addresses(&self) -> Vec<Multiaddr> {
+        let ips = [Some(IpAddr::V4(self.v4)), self.v6.map(IpAddr::V6)].into_iter().flatten();
+        let both = [Transport::Udp, Transport::Tcp];
+        ips.flat_map(|ip| both.map(|transport| dial::multiaddr(transport, (ip, PORT).into()))).collect()
+    }
+
+    /// A connection of ours to the relay, as libp2p's relay client picks one.
+    pub(crate) fn connection_to(&self, relay: &PeerId) -> Option<EndId> {
+        let Process::Node(running) = &self.process else { return None };
+        running
+            .outlets
+            .iter()
+            .find(|(_, peer)| *peer == relay)
+            .and_then(|(path, _)| running.ends.get(path))
+            .copied()
+    }
+
+    /// The monotonic clock, which stands still during sleep.
+    fn clock(&self, now: Instant) -> Instant {
+        now - self.slept
+    }
+}
+
+impl World {
+    // The process
+
+    pub fn start(&mut self, host: HostId) {
+        self.disturb(host, "starts");
+        let (seed, unix) = (self.random(0..u64::MAX), self.unix());
+        let listen = self.hosts[host.0].listen_addresses();
+        let found = &mut self.hosts[host.0];
+        found.boot += 1;
+        found.powered = true;
+        if found.serves {
+            found.process = Process::Relay(Relay::default());
+            return;
+        }
+        let config = NodeConfig {
+            name: found.name.parse().ok(),
+            network: None,
+            mtu: 1380,
+            boot_epoch: found.boot,
+            external: Vec::new(),
+            seed,
+        };
+        let range = "10.64.0.0/16".parse().expect("a constant");
+        let membership = match &found.yaml {
+            Some(text) => {
+                Membership::from_yaml(text, found.keypair.clone(), None, range).expect("our own file")
+            }
+            None => Membership::new(found.keypair.clone(), None, range).expect("a /16 has room"),
+        };
+        found.process = Process::Node(Box::new(Running::new(Node::new(config, membership))));
+        let relays = found.relays.clone();
+        self.apply_members(host);
+        self.tell(host, move |node, now, _| {
+            node.membership_mut().ensure_own(unix).expect("a /16 has room");
+            node.follow_membership();
+            listen.into_iter().for_each(|address| node.handle_listening(address, now));
+            node.set_relays(relays, now);
+        });
+    }
+
+    pub fn start_all(&mut self) {
+        for host in 0..self.hosts.len() {
+            if !self.hosts[host].is_running() {
+                self.start(HostId(host));
+            }
+        }
+    }
+
+    /// Takes what `authorized_keys` says.
+    pub fn apply_members(&mut self, host: HostId) {
+        let members = self.hosts[host.0].members.iter().map(|peer| (*peer, Default::default())).collect();
+        self.tell(host, move |node, now, unix| {
+            node.set_members(members, None, now, unix).expect("nobody is pinned");
+        });
+    }
+
+    pub fn stop(&mut self, host: HostId, how: Stop) {
+        self.disturb(host, format_args!("stops: {how:?}"));
+        if how == Stop::Goodbye {
+            self.say_goodbye(host);
+            let boot = self.hosts[host.0].boot;
+            return self.after(GOODBYE_FLUSH, move |world| {
+                if world.hosts[host.0].boot == boot {
+                    world.halt(host, how);
+                }
+            });
+        }
+        self.halt(host, how);
+    }
+
+    fn say_goodbye(&mut self, host: HostId) {
+        let Some(node) = self.hosts[host.0].node() else { return };
+        let goodbye = Control::Goodbye(GoodbyeReason::Shutdown).encode().expect("a goodbye has no lists");
+        for path in node.active_paths() {
+            self.send_frame(host, path, Message::Control(goodbye.clone()));
+        }
+    }
+
+    fn halt(&mut self, host: HostId, how: Stop) {
+        self.hosts[host.0].process = Process::Down;
+        self.hosts[host.0].powered = how != Stop::PowerCut;
+        for end in self.ends_of(host) {
+            let tcp = self.connections[&end.connection].transport() == Transport::Tcp;
+            self.close_end(end, how == Stop::Goodbye || how == Stop::Kill && tcp);
+        }
+    }
+
+    fn ends_of(&self, host: HostId) -> Vec<EndId> {
+        let both = |connection: &ConnId| [0, 1].map(|index| EndId { connection: *connection, index });
+        let all = self.connections.keys().flat_map(both);
+        all.filter(|end| self.end(*end).is_some_and(|end| end.host == host)).collect()
+    }
+
+    pub(crate) fn readdressed(&mut self, host: HostId, old: Vec<Multiaddr>) {
+        let new = self.hosts[host.0].listen_addresses();
+        self.tell(host, move |node, now, _| {
+            old.iter().for_each(|address| node.handle_listen_expired(address, now));
+            new.into_iter().for_each(|address| node.handle_listening(address, now));
+        });
+    }
+
+    /// Multicast DNS tells `a` where `b` is.
+    pub fn discover(&mut self, a: HostId, b: HostId) {
+        let (peer, addresses) = (self.hosts[b.0].peer, self.hosts[b.0].listen_addresses());
+        self.tell(a, move |node, now, _| {
+            addresses.into_iter().for_each(|address| node.handle_address(&peer, address, now));
+        });
+    }
+
+    pub(crate) fn find(&self, peer: &PeerId) -> Option<HostId> {
+        self.hosts.iter().position(|host| host.peer == *peer).map(HostId)
+    }
+
+    // The control loop
+
+    /// Hands the node a fact and carries out what it decides.
+    pub(crate) fn tell(&mut self, host: HostId, fact: impl FnOnce(&mut Node, Instant, u64)) {
+        self.ask(host, fact);
+    }
+
+    /// The same for a fact that has an answer; `None` without a node.
+    fn ask<T>(&mut self, host: HostId, fact: impl FnOnce(&mut Node, Instant, u64) -> T) -> Option<T> {
+        let unix = self.unix();
+        let now = self.hosts[host.0].clock(self.now);
+        let running = self.hosts[host.0].running()?;
+        let told = fact(&mut running.node, now, unix);
+        while let Some(action) = self.hosts[host.0].running().and_then(|running| running.node.poll_action()) {
+            self.act(host, action);
+        }
+        while let Some(event) = self.hosts[host.0].running().and_then(|running| running.node.poll_event()) {
+            self.reported(host, event);
+        }
+        self.set_timer(host);
+        Some(told)
+    }
+
+    pub(crate) fn set_timer(&mut self, host: HostId) {
+        let (slept, now) = (self.hosts[host.0].slept, self.now);
+        let Some(running) = self.hosts[host.0].running() else { return };
+        let due = running.node.poll_timeout().map(|due| (due + slept).max(now));
+        if due.is_none() || due == running.timer {
+            return;
+        }
+        running.timer = due;
+        let due = due.expect("checked above");
+        self.at(due, move |world| world.timer_fired(host, due));
+    }
+
+    fn timer_fired(&mut self, host: HostId, due: Instant) {
+        if self.hosts[host.0].asleep.is_some() {
+            return;
+        }
+        let Some(running) = self.hosts[host.0].running().filter(|running| running.timer == Some(due)) else {
+            return;
+        };
+        running.timer = None;
+        self.hosts[host.0].tally.timeouts += 1;
+        self.tell(host, |node, now, unix| node.handle_timeout(now, unix));
+    }
+
+    fn act(&mut self, host: HostId, action: Action) {
+        match action {
+            Action::Dial { peer, addresses, role } => self.dial(host, peer, addresses, role),
+            Action::Reserve { relay, .. } => self.reserve(host, relay),
+            Action::Disconnect { peer } => {
+                for end in self.ends_to(host, &peer) {
+                    self.close_end(end, true);
+                }
+            }
+            Action::Greet { path } => self.greet(host, path),
+            Action::Use { peer, path } => self.switch(host, peer, path),
+            Action::Probe { path } => self.probe(host, path),
+            Action::Say { path, control } => self.say(host, path, &control),
+            Action::Close { path } => {
+                let end = self.hosts[host.0].running().and_then(|running| running.ends.get(&path).copied());
+                if let Some(end) = end {
+                    self.close_end(end, true);
+                }
+            }
+            Action::Persist => {
+                let text = self.hosts[host.0].node().map(|node| node.membership().to_yaml());
+                self.hosts[host.0].yaml = text;
+            }
+            Action::Readdress { address } => self.note(host, format_args!("has address {address:?}")),
+            // The simulation asks the node itself who has which address, and leaves DCUtR out.
+            Action::Route { .. } | Action::Candidate(_) => {}
+        }
+    }
+
+    fn reported(&mut self, host: HostId, event: Event) {
+        match event {
+            Event::PathChanged { peer, from, to, reason } => {
+                let name = self.find(&peer).map_or("?".to_owned(), |found| self.hosts[found.0].name.clone());
+                let word = |kind: Option<PathKind>| {
+                    kind.map_or("none".to_owned(), |kind| {
+                        format!("{} {} {}", kind.class, kind.family, kind.carrier)
+                    })
+                };
+                let text = format!("to {name}: {} -> {} ({})", word(from), word(to), reason.as_str());
+                self.note(host, text);
+                let to_relay = to.is_some_and(|to| to.class != PathClass::Direct);
+                let left = from.filter(|from| to_relay && from.class == PathClass::Direct);
+                let leaves_live_direct = left.is_some() && self.has_working_direct(host, &peer);
+                let change = PathChange { at: self.now, peer, from, to, leaves_live_direct };
+                self.hosts[host.0].tally.path_changes.push(change);
+            }
+            Event::RelayReserved { .. } => self.note(host, "has a reservation"),
+            Event::RelayLost { .. } => self.note(host, "lost its reservation"),
+            Event::AddressLost { address, .. } => self.note(host, format_args!("lost {address}")),
+        }
+    }
+
+    // What the swarm does
+
+    pub(crate) fn host_opened(&mut self, end: EndId) {
+        let connection = &self.connections[&end.connection];
+        let (own, other) = (&connection.ends[end.index], &connection.ends[end.other().index]);
+        let (host, outbound, sockets) = (own.host, own.outbound, own.sockets);
+        let (kind, transport) = (connection.kind(), connection.transport());
+        let via = match connection.over {
+            Over::Direct(_) => None,
+            Over::Circuit { relay, .. } => Some(self.hosts[relay.0].peer),
+        };
+        let other = other.host;
+        let peer = self.hosts[other.0].peer;
+        if self.hosts[host.0].relay().is_some() {
+            return self.relay_opened(end);
+        }
+        let path = PathId(self.hosts[host.0].next_path);
+        let found = &mut self.hosts[host.0];
+        let known = found.members.contains(&peer) || found.relays.contains_key(&peer);
+        let Some(running) = found.running().filter(|_| known) else { return self.close_end(end, true) };
+        running.ends.insert(path, end);
+        found.next_path += 1;
+        if found.relays.contains_key(&peer)
+            && let Some(running) = found.running()
+        {
+            running.outlets.insert(path, peer);
+        }
+        if let Some(own) = self.end_mut(end) {
+            own.path = path;
+        }
+        let name = self.hosts[other.0].name.clone();
+        self.note(host, format_args!("{path} to {name} opened: {kind:?} {outbound}"));
+        let remote = match (sockets, via) {
+            (Some((_, remote)), _) => dial::multiaddr(transport, remote),
+            (None, Some(relay)) => Multiaddr::from(Protocol::P2p(relay)).with(Protocol::P2pCircuit),
+            (None, None) => return,
+        };
+        let opened = Opened { path, kind, remote, relay: via, outbound };
+        self.tell(host, move |node, now, _| node.handle_opened(peer, opened, now));
+    }
+
+    /// Reported like everything of the swarm: in its own turn.
+    pub(crate) fn host_closed(&mut self, end: EndId) {
+        let Some(found) = self.end(end) else { return };
+        let (host, path) = (found.host, found.path);
+        let (boot, relay) = (self.hosts[host.0].boot, self.reserved_on(end));
+        let first = self.chance(0.5);
+        self.after(Duration::ZERO, move |world| {
+            if world.hosts[host.0].boot != boot || world.hosts[host.0].node().is_none() {
+                return;
+            }
+            world.note(host, format_args!("{path} closed"));
+            world.forget_path(host, path);
+            // libp2p gives no order between the end of a connection and that of the listener on it.
+            let lost = |world: &mut Self| {
+                if let Some(relay) = relay {
+                    world.tell(host, |node, now, _| node.handle_reservation_lost(relay, now));
+                }
+            };
+            if first {
+                lost(world);
+            }
+            world.tell(host, |node, now, _| node.handle_closed(path, now));
+            if !first {
+                lost(world);
+            }
+        });
+    }
+
+    /// The relay whose reservation of ours was made on this connection.
+    fn reserved_on(&self, end: EndId) -> Option<PeerId> {
+        let host = &self.hosts[self.end(end)?.host.0];
+        let path = self.end(end)?.path;
+        let Process::Node(running) = &host.process else { return None };
+        let relay = *running.outlets.get(&path).filter(|peer| host.relays.contains_key(peer))?;
+        let first = running.outlets.iter().find(|(_, peer)| **peer == relay).map(|(path, _)| *path);
+        (first == Some(path)).then_some(relay)
+    }
+
+    fn forget_path(&mut self, host: HostId, path: PathId) {
+        let Some(running) = self.hosts[host.0].running() else { return };
+        running.ends.remove(&path);
+        running.outlets.remove(&path);
+        running.probes.retain(|(of, _), _| *of != path);
+        running.active.retain(|_, active| *active != path);
+    }
+
+    fn ends_to(&self, host: HostId, peer: &PeerId) -> Vec<EndId> {
+        let Process::Node(running) = &self.hosts[host.0].process else { return Vec::new() };
+        let leads = |end: &&EndId| self.end(end.other()).is_some_and(|e| self.hosts[e.host.0].peer == *peer);
+        running.ends.values().filter(leads).copied().collect()
+    }
+
+    fn reserve(&mut self, host: HostId, relay: PeerId) {
+        match self.hosts[host.0].connection_to(&relay) {
+            Some(end) => self.transmit(end, Message::Reserve),
+            None => self.after(Duration::ZERO, move |world| {
+                world.tell(host, |node, now, _| node.handle_reservation_lost(relay, now));
+            }),
+        }
+    }
+
+    pub(crate) fn host_received(&mut self, end: EndId, message: Message) {
+        let Some(found) = self.end(end) else { return };
+        let (host, path) = (found.host, found.path);
+        if self.hosts[host.0].relay().is_some() {
+            return self.relay_received(host, end, message);
+        }
+        let Some(other) = self.end(end.other()).map(|other| other.host) else { return };
+        let peer = self.hosts[other.0].peer;
+        match message {
+            Message::KeepAlive | Message::Close => {}
+            Message::Hello(bytes) => self.on_hello(end, host, path, peer, &bytes),
+            Message::Ack(bytes) => self.on_ack(host, path, peer, &bytes),
+            Message::Probe(id) => {
+                self.heard(host, path);
+                self.send_frame(host, path, Message::Answer(id));
+            }
+            Message::Answer(id) => self.on_answer(host, path, id),
+            Message::Control(body) => {
+                self.heard(host, path);
+                let control = Control::parse(&body).expect("it was encoded");
+                self.tell(host, move |node, now, unix| node.handle_control(path, control, now, unix));
+            }
+            Message::Packet => {
+                self.packets.delivered += 1;
+                self.heard(host, path);
+                self.note_traffic(host, peer);
+            }
+            Message::Identify { observed } => {
+                let listen = self.hosts[other.0].listen_addresses();
+                self.tell(host, |node, now, _| node.handle_identified(peer, &listen, &observed, now));
+            }
+            Message::Reserved => self.tell(host, |node, now, _| node.handle_reserved(peer, now)),
+            Message::Offer { dial, leg } => self.transmit(end, Message::Accept { dial, leg }),
+            Message::Connected { dial, leg } => self.circuit_connected(dial, end, leg),
+            Message::Denied { dial } => self.circuit_denied(dial),
+            Message::LegLost { circuit } => self.close_end(circuit, false),
+            // Only relays get these.
+            Message::Reserve | Message::Connect { .. } | Message::Accept { .. } => {}
+        }
+    }
+
+    // Greetings
+
+    fn greet(&mut self, host: HostId, path: PathId) {
+        let Some(running) = self.hosts[host.0].running() else { return };
+        let (Some(end), hello) = (running.ends.get(&path).copied(), running.node.hello().encode()) else {
+            return;
+        };
+        self.transmit(end, Message::Hello(hello));
+        self.after(GREET_DEADLINE, move |world| {
+            let greeted =
+                world.hosts[host.0].running().is_none_or(|running| running.outlets.contains_key(&path));
+            if !greeted && world.is_open(end) {
+                world.tell(host, |node, now, _| node.handle_broken(path, now));
+            }
+        });
+    }
+
+    fn on_hello(&mut self, end: EndId, host: HostId, path: PathId, peer: PeerId, bytes: &[u8]) {
+        let hello = Hello::parse(&bytes[LENGTH_PREFIX..]).expect("it was encoded");
+        let ack = self.ask(host, |node, now, unix| node.handle_hello(path, &peer, &hello, now, unix));
+        if let Some(ack) = ack {
+            self.transmit(end, Message::Ack(ack.encode()));
+        }
+    }
+
+    fn on_ack(&mut self, host: HostId, path: PathId, peer: PeerId, bytes: &[u8]) {
+        let ack = HelloAck::parse(&bytes[LENGTH_PREFIX..]).expect("it was encoded");
+        if let Some(running) = self.hosts[host.0].running().filter(|running| running.ends.contains_key(&path))
+        {
+            running.outlets.insert(path, peer);
+        }
+        self.ask(host, |node, now, unix| node.handle_ack(path, &ack, now, unix));
+    }
+
+    // The data plane
+
+    fn send_frame(&mut self, host: HostId, path: PathId, message: Message) {
+        let Some(running) = self.hosts[host.0].running() else { return };
+        let greeted = running.outlets.contains_key(&path);
+        if let Some(end) = running.ends.get(&path).copied().filter(|_| greeted) {
+            self.transmit(end, message);
+        }
+    }
+
+    fn say(&mut self, host: HostId, path: PathId, control: &Control) {
+        if matches!(control, Control::PunchRequest(_)) {
+            self.hosts[host.0].tally.punches += 1;
+        }
+        let body = control.encode().expect("nodes keep to the limits of the wire");
+        self.send_frame(host, path, Message::Control(body));
+    }
+
+    fn probe(&mut self, host: HostId, path: PathId) {
+        self.next_id += 1;
+        let (id, now) = (self.next_id, self.now);
+        let tally = &mut self.hosts[host.0].tally;
+        tally.probes += 1;
+        tally.last_probe = Some(now);
+        if let Some(running) = self.hosts[host.0].running() {
+            running.probes.insert((path, id), now);
+        }
+        self.send_frame(host, path, Message::Probe(id));
+    }
+
+    fn on_answer(&mut self, host: HostId, path: PathId, id: u64) {
+        self.heard(host, path);
+        let now = self.now;
+        let sent = self.hosts[host.0].running().and_then(|running| running.probes.remove(&(path, id)));
+        if let Some(sent) = sent {
+            self.tell(host, move |node, _, _| node.handle_answer(path, now - sent));
+        }
+    }
+
+    fn heard(&mut self, host: HostId, path: PathId) {
+        self.tell(host, move |node, _, _| node.handle_heard(path));
+    }
+
+    fn switch(&mut self, host: HostId, peer: PeerId, path: Option<PathId>) {
+        let Some(running) = self.hosts[host.0].running() else { return };
+        match path {
+            Some(path) => running.active.insert(peer, path),
+            None => running.active.remove(&peer),
+        };
+        let Some(path) = path else { return };
+        for _ in running.parked.remove(&peer).unwrap_or_default() {
+            self.send_frame(host, path, Message::Packet);
+        }
+    }
+
+    /// A packet from an application on `a` to one on `b`.
+    pub fn send(&mut self, a: HostId, b: HostId) {
+        let (peer, now) = (self.hosts[b.0].peer, self.now);
+        if !self.hosts[a.0].is_awake() || self.hosts[a.0].node().is_none() {
+            return;
+        }
+        self.packets.sent += 1;
+        let running = self.hosts[a.0].running().expect("checked above");
+        match running.active.get(&peer).copied() {
+            Some(path) => {
+                self.note_traffic(a, peer);
+                self.send_frame(a, path, Message::Packet);
+            }
+            None => self.park(a, peer, now),
+        }
+    }
+
+    fn park(&mut self, host: HostId, peer: PeerId, now: Instant) {
+        let Some(running) = self.hosts[host.0].running() else { return };
+        let lane = running.parked.entry(peer).or_default();
+        let before = lane.len();
+        lane.retain(|at| *at + PARKED_FOR > now);
+        lane.push(now);
+        let excess = lane.len().saturating_sub(MAX_PARKED);
+        lane.drain(..excess);
+        let gone = before + 1 - lane.len();
+        let wants = running.wanted.get(&peer).is_none_or(|at| *at + WANTED_EVERY <= now);
+        if wants {
+            running.wanted.insert(peer, now);
+        }
+        self.packets.refused += gone as u64;
+        if wants {
+            self.tell(host, |node, now, _| node.handle_wanted(&peer, now));
+        }
+    }
+
+    fn note_traffic(&mut self, host: HostId, peer: PeerId) {
+        let now = self.now;
+        let Some(running) = self.hosts[host.0].running() else { return };
+        if running.traffic.get(&peer).is_none_or(|at| *at + TRAFFIC_EVERY <= now) {
+            running.traffic.insert(peer, now);
+            self.tell(host, |node, now, _| node.handle_traffic(&peer, now));
+        }
+    }
+
+    /// Packets from `a` to `b` at a fixed interval, until `duration` is over.
+    pub fn flow(&mut self, a: HostId, b: HostId, every: Duration, duration: Duration) {
+        let Some(left) = duration.checked_sub(every) else { return };
+        self.send(a, b);
+        self.after(every, move |world| world.flow(a, b, every, left));
+    }
+
+    // Watching
+
+    fn has_working_direct(&mut self, host: HostId, peer: &PeerId) -> bool {
+        let ends = self.ends_to(host, peer);
+        ends.into_iter().any(|end| {
+            let direct = matches!(self.connections[&end.connection].over, Over::Direct(_));
+            let state = self.end(end).map(|end| end.state);
+            direct && state == Some(State::Open) && self.works(end.connection)
+        })
+    }
+
+    /// Whether `a` sends to `b` on a path that is dead although another one, ready for use, is alive.
+    pub fn clings_to_dead_path(&mut self, a: HostId, b: HostId) -> bool {
+        let peer = self.hosts[b.0].peer;
+        let Some(node) = self.hosts[a.0].node() else { return false };
+        let Some(view) = node.peers().into_iter().find(|view| view.peer == peer) else { return false };
+        let Some(active) = view.path.map(|opened| opened.path) else { return false };
+        let Process::Node(running) = &self.hosts[a.0].process else { return false };
+        let ready: Vec<_> = view
+            .paths
+            .iter()
+            .filter_map(|(opened, _)| Some((opened.path, *running.ends.get(&opened.path)?)))
+            .collect();
+        let mut works = ready.into_iter().map(|(path, end)| (path, self.works(end.connection)));
+        let (active, others): (Vec<_>, Vec<_>) = works.by_ref().partition(|(path, _)| *path == active);
+        !active.iter().any(|(_, works)| *works) && others.iter().any(|(_, works)| *works)
+    }
+}
+
+impl Running {
+    fn new(node: Node) -> Self {
+        Self {
+            node,
+            ends: BTreeMap::new(),
+            outlets: BTreeMap::new(),
+            active: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            traffic: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            timer: None,
+        }
+    }
+}
