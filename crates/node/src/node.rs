@@ -282,10 +282,11 @@ impl Node {
         self.settle();
     }
 
-    pub fn handle_answer(&mut self, path: PathId, rtt: Duration) {
+    pub fn handle_answer(&mut self, path: PathId, rtt: Duration, now: Instant) {
         if let Some(member) = self.member_on(path) {
-            member.handle_answer(path, rtt);
+            member.handle_answer(path, rtt, now);
         }
+        self.settle();
     }
 
     /// Frames arrived on the path since the last call.

@@ -11,9 +11,11 @@ const MIN_PATIENCE: Duration = Duration::from_millis(250);
 /// Patience before the first measurement.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 /// No estimate makes a probe wait longer; a queue of this length is not a usable path either.
-const MAX_PATIENCE: Duration = Duration::from_secs(3);
-/// Unanswered probes in a row that make a path dead.
+const MAX_PATIENCE: Duration = Duration::from_millis(1500);
+/// Unanswered probes in a row that make a path suspect.
 const MAX_UNANSWERED: u32 = 3;
+/// A timer that fires this late means that this host was busy or asleep, not that the peer was silent.
+const OWN_DELAY: Duration = Duration::from_millis(150);
 
 #[derive(Debug, Clone)]
 pub struct Liveness {
@@ -22,11 +24,13 @@ pub struct Liveness {
     next_probe: Instant,
     outstanding: Option<Instant>,
     unanswered: u32,
+    /// Whether the outstanding probe was repeated because this host was late.
+    excused: bool,
     /// Smoothed share of probes without an answer.
     loss: f64,
 }
 
-/// What [`Liveness::handle_timeout`] found.
+/// What [`Liveness::handle_timeout`] found. `Dead` comes again with every further round of unanswered probes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Alive,
@@ -42,6 +46,7 @@ impl Liveness {
             next_probe: now,
             outstanding: None,
             unanswered: 0,
+            excused: false,
             loss: 0.0,
         }
     }
@@ -70,6 +75,7 @@ impl Liveness {
     pub fn heard(&mut self) {
         self.outstanding = None;
         self.unanswered = 0;
+        self.excused = false;
     }
 
     /// Forgets what was not answered: there was no reason to expect an answer (idle, suspended).
@@ -80,13 +86,22 @@ impl Liveness {
 
     pub fn handle_timeout(&mut self, active: bool, now: Instant) -> Verdict {
         if let Some(sent) = self.outstanding {
-            if now < sent + self.patience() {
+            let due = sent + self.patience();
+            if now < due {
                 return Verdict::Alive;
             }
             self.outstanding = None;
+            if now > due + OWN_DELAY && !self.excused {
+                // The answer may wait in a queue that this host had no time to read: ask again, once.
+                self.excused = true;
+                self.outstanding = Some(now);
+                return Verdict::ProbeDue;
+            }
             self.unanswered += 1;
             self.loss = (self.loss * 15.0 + 1.0) / 16.0;
             if self.unanswered >= MAX_UNANSWERED {
+                self.unanswered = 0;
+                self.next_probe = now;
                 return Verdict::Dead;
             }
             self.next_probe = now;

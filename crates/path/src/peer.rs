@@ -33,6 +33,8 @@ const IDLE_AFTER: Duration = Duration::from_secs(45);
 const READY_DEADLINE: Duration = Duration::from_secs(6);
 /// Twins are left alone until both sides have had time to see both.
 const TWIN_GRACE: Duration = Duration::from_secs(3);
+/// A suspect path that stays silent for this long is closed; QUIC gives up after the same time.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// From the announcement that a path goes away to its closing: several round trips of any usable path.
 const RETIRE_FOR: Duration = Duration::from_secs(2);
 /// Paths of one peer: both transports and families, twins, and circuits through a few relays.
@@ -132,12 +134,38 @@ struct Path {
     ready: bool,
     /// Either side announced that it goes away; it takes no new packets.
     retiring: Option<Instant>,
+    suspicion: Option<Suspicion>,
+    /// How often this path has been suspect: each time it has to prove itself for longer.
+    strikes: u32,
     live: Liveness,
+}
+
+/// A path that stopped answering. It stays open for a while: a busy host or a bad moment on the radio is not the end
+/// of a path, and answers make it good again.
+#[derive(Debug, Clone, Copy)]
+struct Suspicion {
+    since: Instant,
+    answers: u32,
 }
 
 impl Path {
     fn is_usable(&self) -> bool {
         self.ready && self.retiring.is_none()
+    }
+
+    fn is_good(&self) -> bool {
+        self.is_usable() && self.suspicion.is_none()
+    }
+
+    /// Better paths compare smaller.
+    fn rank(&self) -> (bool, PathKind, PathId) {
+        (self.suspicion.is_some(), self.opened.kind, self.opened.path)
+    }
+
+    /// Answers that lift a suspicion: two, doubled with each strike, so that a path that comes and goes is not
+    /// switched to and fro.
+    fn answers_needed(&self) -> u32 {
+        1 << self.strikes.clamp(1, 5)
     }
 
     fn is_direct(&self) -> bool {
@@ -216,7 +244,7 @@ impl PeerPaths {
     /// Every ready path, best first.
     pub fn ready(&self) -> Vec<(&Opened, Option<Duration>)> {
         let mut ready: Vec<_> = self.paths.values().filter(|path| path.is_usable()).collect();
-        ready.sort_by_key(|path| (path.opened.kind, path.opened.path));
+        ready.sort_by_key(|path| path.rank());
         ready.into_iter().map(|path| (&path.opened, path.live.rtt())).collect()
     }
 
@@ -242,7 +270,15 @@ impl PeerPaths {
         self.actions.push_back(Action::OpenStream { path: opened.path });
         self.paths.insert(
             opened.path,
-            Path { opened, since: now, ready: false, retiring: None, live: Liveness::new(now) },
+            Path {
+                opened,
+                since: now,
+                ready: false,
+                retiring: None,
+                suspicion: None,
+                strikes: 0,
+                live: Liveness::new(now),
+            },
         );
     }
 
@@ -296,9 +332,15 @@ impl PeerPaths {
         self.forget(path, Reason::PathClosed, now);
     }
 
-    pub fn handle_answer(&mut self, path: PathId, rtt: Duration) {
-        if let Some(path) = self.paths.get_mut(&path) {
-            path.live.answered(rtt);
+    pub fn handle_answer(&mut self, path: PathId, rtt: Duration, now: Instant) {
+        let Some(found) = self.paths.get_mut(&path) else { return };
+        found.live.answered(rtt);
+        let needed = found.answers_needed();
+        let Some(suspicion) = &mut found.suspicion else { return };
+        suspicion.answers += 1;
+        if suspicion.answers >= needed {
+            found.suspicion = None;
+            self.select(Reason::BetterPath, now);
         }
     }
 
@@ -383,8 +425,11 @@ impl PeerPaths {
             self.dial_direct(addresses, Role::Listener);
         }
         self.connecting_until.take_if(|until| *until <= now);
-        if self.active.is_none() && self.reach.is_due(now) {
-            self.reach_out(now);
+        if self.reach.is_due(now) {
+            match self.is_cut_off() {
+                true => self.reach_out(now),
+                false => self.reach.rest(),
+            }
         }
         if self.punch.is_due(now) {
             self.request_punch(now);
@@ -392,10 +437,10 @@ impl PeerPaths {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let probed = |path: &&Path| path.is_usable() && self.idle_at.is_some();
+        let probed = |path: &&Path| path.is_usable() && (self.idle_at.is_some() || path.suspicion.is_some());
         let probes = self.paths.values().filter(probed).map(|path| path.live.poll_timeout());
         let hellos = self.paths.values().filter(|path| !path.ready).map(|path| path.since + READY_DEADLINE);
-        let reach = self.active.is_none().then(|| self.reach.due()).flatten();
+        let reach = self.is_cut_off().then(|| self.reach.due()).flatten();
         let dial = self.dial_at.as_ref().map(|(at, _)| *at);
         let twins = self.twins().map(|path| self.paths[&path].since + TWIN_GRACE);
         let retired = self.paths.values().filter_map(|path| path.retiring);
@@ -420,32 +465,54 @@ impl PeerPaths {
     }
 
     fn has_direct(&self) -> bool {
-        self.paths.values().any(|path| path.is_usable() && path.is_direct())
+        self.paths.values().any(|path| path.is_good() && path.is_direct())
     }
 
-    /// Probes what is due and gives up what is dead or never became ready.
+    /// Whether no path can be relied on.
+    fn is_cut_off(&self) -> bool {
+        !self.paths.values().any(Path::is_good)
+    }
+
+    /// Probes what is due, suspects what does not answer, and gives up what stays silent or never became ready.
     fn check_paths(&mut self, now: Instant) {
         let idle = self.idle_at.take_if(|at| *at <= now).is_some() || self.idle_at.is_none();
-        let mut dead = Vec::new();
+        let (mut gone, mut suspects) = (Vec::new(), false);
         for (id, path) in &mut self.paths {
             if !path.ready {
                 if path.since + READY_DEADLINE <= now {
-                    dead.push(*id);
+                    gone.push(*id);
                 }
                 continue;
             }
-            if idle || path.retiring.is_some() {
+            if path.retiring.is_some() || (idle && path.suspicion.is_none()) {
                 continue;
             }
-            match path.live.handle_timeout(self.active == Some(*id), now) {
+            let often = self.active == Some(*id) || path.suspicion.is_some();
+            match path.live.handle_timeout(often, now) {
                 Verdict::Alive => {}
                 Verdict::ProbeDue => self.actions.push_back(Action::Probe { path: *id }),
-                Verdict::Dead => dead.push(*id),
+                Verdict::Dead => match path.suspicion {
+                    Some(suspicion) if suspicion.since + GIVE_UP_AFTER <= now => gone.push(*id),
+                    Some(_) => {}
+                    None => {
+                        path.suspicion = Some(Suspicion { since: now, answers: 0 });
+                        path.strikes += 1;
+                        suspects = true;
+                    }
+                },
             }
         }
-        for path in dead {
+        for path in gone {
             self.actions.push_back(Action::Close { path });
             self.forget(path, Reason::PathDead, now);
+        }
+        if suspects {
+            self.select(Reason::PathDead, now);
+            if self.is_cut_off() {
+                self.reach.hasten(now);
+            } else if !self.has_direct() {
+                self.punch.hasten(now + PUNCH_FIRST);
+            }
         }
     }
 
@@ -474,18 +541,23 @@ impl PeerPaths {
     }
 
     fn best(&self) -> Option<PathId> {
-        let usable = self.paths.values().filter(|path| path.is_usable());
-        usable.map(|path| (path.opened.kind, path.opened.path)).min().map(|(_, path)| path)
+        self.paths.values().filter(|path| path.is_usable()).map(Path::rank).min().map(|(.., path)| path)
     }
 
     fn select(&mut self, reason: Reason, now: Instant) {
-        let from = self.active.and_then(|path| self.paths.get(&path)).map(|path| path.opened.kind);
-        let Some(best) = self.best() else { return };
+        let Some(best) = self.best().and_then(|path| self.paths.get(&path)) else { return };
+        let current = self.active.and_then(|path| self.paths.get(&path));
         // Among equals the path in use stays: a switch has to gain something.
-        if from.is_some_and(|from| from <= self.paths[&best].opened.kind) {
+        let better = |current: &Path| {
+            let (suspect, kind, _) = best.rank();
+            (suspect, kind) < (current.suspicion.is_some(), current.opened.kind)
+        };
+        if current.is_some_and(|current| !better(current)) {
             return;
         }
+        let from = current.map(|current| current.opened.kind);
         let reason = if from.is_none() { Reason::FirstPath } else { reason };
+        let best = best.opened.path;
         self.activate(Some(best), from, reason, now);
     }
 
@@ -555,7 +627,7 @@ impl PeerPaths {
     /// Surplus connections that this side dialed: another one of the same kind was dialed by the peer with the
     /// smaller ID, or by us earlier.
     fn twins(&self) -> impl Iterator<Item = PathId> + '_ {
-        let ready = || self.paths.values().filter(|path| path.is_usable());
+        let ready = || self.paths.values().filter(|path| path.is_good());
         ready().filter(|path| path.opened.outbound).filter_map(move |own| {
             let same = |other: &&Path| {
                 let (own, other) = (&own.opened, &other.opened);

@@ -111,8 +111,7 @@ fn a_silent_direct_path_gives_way_to_the_relay_within_four_seconds() {
         story.peer.handle_traffic(story.now);
         story.step(|peer, action, now| {
             if let Action::Probe { path: PathId(1) } = action {
-                peer.handle_answer(PathId(1), Duration::from_millis(40));
-                let _ = now;
+                peer.handle_answer(PathId(1), Duration::from_millis(40), now);
             }
         });
     }
@@ -126,15 +125,70 @@ fn an_idle_peer_is_not_probed() {
     let start = story.now;
     let mut last_probe = start;
     while story.now < start + Duration::from_secs(600) && story.peer.poll_timeout().is_some() {
-        let now = story.now;
-        story.step(|peer, action, _| {
+        story.step(|peer, action, now| {
             if let Action::Probe { path } = action {
                 last_probe = now;
-                peer.handle_answer(*path, Duration::from_millis(20));
+                peer.handle_answer(*path, Duration::from_millis(20), now);
             }
         });
     }
     assert!(last_probe - start <= Duration::from_secs(46), "{:?}", last_probe - start);
+    assert_eq!(story.active(), Some(1));
+}
+
+#[test]
+fn a_suspect_path_is_used_again_when_it_answers_and_closed_when_it_stays_silent() {
+    for returns in [true, false] {
+        let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
+        let cut = story.now;
+        let mut closed = false;
+        while story.now < cut + Duration::from_secs(30) {
+            story.peer.handle_traffic(story.now);
+            let back = returns && story.now > cut + Duration::from_secs(5);
+            story.step(|peer, action, now| match action {
+                Action::Probe { path } if back || *path == PathId(1) => {
+                    peer.handle_answer(*path, Duration::from_millis(40), now);
+                }
+                Action::Close { path } => closed |= *path == PathId(2),
+                _ => {}
+            });
+        }
+        assert_eq!(closed, !returns);
+        assert_eq!(story.active(), Some(if returns { 2 } else { 1 }));
+    }
+}
+
+#[test]
+fn a_host_that_was_too_busy_to_read_answers_does_not_blame_its_paths() {
+    let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
+    let mut outstanding = Vec::new();
+    for _ in 0..100 {
+        story.peer.handle_traffic(story.now);
+        // Every timer fires two seconds late, and the answers are read right after it.
+        story.now = story.peer.poll_timeout().expect("a timeout").max(story.now) + Duration::from_secs(2);
+        for action in story.run_timeout() {
+            if let Action::Probe { path } = action {
+                outstanding.push(path);
+            }
+        }
+        for path in outstanding.drain(..) {
+            story.peer.handle_answer(path, Duration::from_millis(30), story.now);
+        }
+    }
+    assert_eq!(story.active(), Some(2));
+}
+
+#[test]
+fn a_peer_whose_only_path_stops_answering_is_dialed_while_the_path_may_still_return() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    story.peer.handle_circuits(vec![circuit(1)], story.now);
+    let mut dialed = false;
+    let end = story.now + Duration::from_secs(8);
+    while story.now < end {
+        story.peer.handle_traffic(story.now);
+        story.step(|_, action, _| dialed |= matches!(action, Action::Dial { .. }));
+    }
+    assert!(dialed);
     assert_eq!(story.active(), Some(1));
 }
 
@@ -145,9 +199,9 @@ fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
     let mut story = Story::with_ready([(1, RELAYED)]);
     let mut punches = 0;
     for _ in 0..200 {
-        story.step(|peer, action, _| match action {
+        story.step(|peer, action, now| match action {
             Action::RequestPunch { .. } => punches += 1,
-            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20)),
+            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20), now),
             _ => {}
         });
     }
@@ -157,9 +211,9 @@ fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
     story.drain();
     let end = story.now + Duration::from_secs(300);
     while story.now < end && story.peer.poll_timeout().is_some() {
-        story.step(|peer, action, _| match action {
+        story.step(|peer, action, now| match action {
             Action::RequestPunch { .. } => panic!("punched although a direct path is there"),
-            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20)),
+            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20), now),
             _ => {}
         });
     }
@@ -168,7 +222,7 @@ fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
 #[test]
 fn a_punch_request_is_answered_and_dialed_when_the_answer_has_arrived() {
     let mut story = Story::with_ready([(1, RELAYED)]);
-    story.peer.handle_answer(PathId(1), Duration::from_millis(80));
+    story.peer.handle_answer(PathId(1), Duration::from_millis(80), story.now);
     story.drain();
     let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1", "/ip4/198.51.100.7/tcp/4001"]);
     story.peer.handle_punch_request(PathId(1), 9, &offered, story.now);

@@ -17,7 +17,7 @@ impl Controller {
                 self.node.handle_broken(path, now);
             }
             DataEvent::Answer { path, id, rtt } => {
-                self.node.handle_answer(path, rtt);
+                self.node.handle_answer(path, rtt, now);
                 if let Some(peer) = self.paths.get(&path).map(|known| known.handle.peer) {
                     self.seen(peer);
                 }
