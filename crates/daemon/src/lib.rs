@@ -12,6 +12,7 @@
 mod api;
 mod controller;
 mod data;
+mod echo;
 mod error;
 mod files;
 mod greet;

@@ -108,7 +108,8 @@ fn begin_pairing(
     let keys = files.keys()?;
     let mode = Mode::Pairing;
     let parts = Parts { mode, version, files, keys, node, swarm, data, interface: None, requests };
-    let controller = Controller::new(parts)?;
+    let mut controller = Controller::new(parts)?;
+    control.block_on(controller.prepare());
     drop(_control);
     Ok((control, controller))
 }
@@ -174,10 +175,13 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let (interface, device) = up.unzip();
     let version = options.version;
     let parts = Parts { mode, version, files, keys, node, swarm, data, interface, requests };
-    let controller = Controller::new(parts)?;
-    if let Some(device) = device {
-        control.block_on(controller.data.send(Command::Attach(device)));
-    }
+    let mut controller = Controller::new(parts)?;
+    control.block_on(async {
+        if let Some(device) = device {
+            controller.data.send(Command::Attach(device)).await;
+        }
+        controller.prepare().await;
+    });
     let report = ReadyReport {
         interface: controller.interface.as_ref().map(|interface| interface.name().to_owned()),
         addresses: controller.node.membership().own_addrs().iter().collect(),

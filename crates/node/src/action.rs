@@ -21,6 +21,10 @@ pub enum Action {
         relay: PeerId,
         address: Multiaddr,
     },
+    /// Close this path to a relay unless it answers at once.
+    Check {
+        path: PathId,
+    },
     /// Close every connection to a peer or relay.
     Disconnect {
         peer: PeerId,

@@ -575,6 +575,7 @@ fn relay_action(action: RelayAction) -> Action {
             Action::Dial { peer: relay, addresses, role: path::Role::Dialer }
         }
         RelayAction::Reserve { relay, address } => Action::Reserve { relay, address },
+        RelayAction::Check { path } => Action::Check { path },
         RelayAction::Disconnect { relay } => Action::Disconnect { peer: relay },
     }
 }

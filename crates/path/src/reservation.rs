@@ -21,7 +21,7 @@ use crate::{
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Longest wait. A restarted relay has all its clients back within ten seconds, and an absent one costs each
 /// client a few packets a minute.
-const MAX_RETRY: Duration = Duration::from_secs(7);
+const MAX_RETRY: Duration = Duration::from_secs(5);
 /// Connect, identify and reserve together; a relay that takes longer is treated as lost.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
 /// Between attempts to add the transport that is missing while a reservation holds.
@@ -33,6 +33,9 @@ pub enum RelayAction {
     Dial { relay: PeerId, addresses: Vec<Multiaddr> },
     /// Ask for a reservation through this address of the relay.
     Reserve { relay: PeerId, address: Multiaddr },
+    /// Find out whether this connection still leads anywhere, and close it if not. One connection of several was
+    /// lost: TCP notices at once that a relay is gone, QUIC only after its idle timeout.
+    Check { path: PathId },
     /// Close every connection to the relay: the only safe way to give up a reservation request in flight.
     Disconnect { relay: PeerId },
 }
@@ -125,6 +128,7 @@ impl Reservation {
     /// One connection to the relay closed.
     pub fn handle_disconnected(&mut self, path: PathId, now: Instant) {
         self.connections.remove(&path);
+        self.actions.extend(self.connections.keys().map(|path| RelayAction::Check { path: *path }));
         if self.connections.is_empty() && self.state != ReservationState::Down {
             self.handle_lost(now);
         }
@@ -314,7 +318,9 @@ mod tests {
         machine.handle_connected(PathId(2), &quic());
         machine.handle_identified(&[], now);
         machine.handle_reserved(now);
+        drain(&mut machine);
         machine.handle_disconnected(PathId(2), now);
+        assert_eq!(drain(&mut machine), [RelayAction::Check { path: PathId(1) }]);
         assert_eq!(machine.state(), ReservationState::Held);
         machine.handle_disconnected(PathId(1), now);
         assert_eq!(machine.state(), ReservationState::Down);

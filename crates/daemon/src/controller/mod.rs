@@ -31,6 +31,7 @@ use tokio::{
 use crate::{
     api::Request,
     data::{Command, DataEvent, DataPlane, PathCounters, PeerCounters},
+    echo,
     error::{DaemonError, describe},
     files::{self, Files},
     greet::{self, GreetError},
@@ -64,6 +65,7 @@ pub enum Done {
     Greeted { path: PathId, result: Result<(Stream, HelloAck), GreetError> },
     Hello { path: PathId, peer: PeerId, result: Result<(Stream, Hello), GreetError> },
     Answered { path: PathId, peer: PeerId, result: Result<Stream, GreetError> },
+    Checked { path: PathId, alive: bool },
     Invite(crate::pairing::invite::Step),
     Join(crate::pairing::join::Step),
 }
@@ -179,11 +181,16 @@ impl Controller {
         })
     }
 
+    /// Makes the keys and routes count. Nothing is dialed yet.
+    pub async fn prepare(&mut self) {
+        self.apply_trust();
+        self.perform().await;
+    }
+
     /// Runs until it is told to stop, then says goodbye and undoes what was done to the host.
     pub async fn run(mut self) -> Result<(), DaemonError> {
         self.await_listeners().await;
         self.apply_relays();
-        self.apply_trust();
         while !self.stopping {
             self.perform().await;
             let wake = self.next_wake().await;
@@ -286,6 +293,7 @@ impl Controller {
                     self.node.handle_reservation_lost(relay, peerup_clock::now());
                 }
             }
+            Action::Check { path } => self.check(path),
             Action::Disconnect { peer } => self.swarm.disconnect(peer),
             Action::Greet { path } => self.greet(path),
             Action::Use { peer, path } => self.data.send(Command::Use { peer, path }).await,
@@ -342,6 +350,15 @@ impl Controller {
         });
     }
 
+    fn check(&self, path: PathId) {
+        let Some(known) = self.paths.get(&path) else { return };
+        let (handle, done) = (known.handle.clone(), self.done.clone());
+        tokio::spawn(async move {
+            let alive = echo::answers(&handle).await;
+            let _ = done.send(Done::Checked { path, alive }).await;
+        });
+    }
+
     async fn route(&mut self, hosts: Vec<IpAddr>) {
         if let Some(interface) = &mut self.interface
             && let Err(error) = interface.route(&hosts).await
@@ -359,6 +376,8 @@ impl Controller {
                 Ok(stream) => self.add_inlet(path, peer, stream).await,
                 Err(error) => tracing::debug!(%peer, %path, %error, "hello not answered"),
             },
+            Done::Checked { alive: true, .. } => {}
+            Done::Checked { path, alive: false } => self.swarm.close(path),
             Done::Invite(step) => self.on_invite_step(step).await,
             Done::Join(step) => self.on_join_step(step).await,
         }
@@ -495,10 +514,13 @@ impl Controller {
 
     pub async fn take_down(&mut self) -> Result<Option<String>, DaemonError> {
         let Some(interface) = self.interface.take() else { return Ok(None) };
-        self.data.send(Command::Detach).await;
         let name = interface.name().to_owned();
-        interface.down().await?;
-        Ok(Some(name))
+        let undone = interface.down().await;
+        // The link goes with the last handle of its device.
+        let (closed, closing) = oneshot::channel();
+        self.data.send(Command::Detach(closed)).await;
+        let _ = closing.await;
+        undone.map(|()| Some(name))
     }
 
     /// What became of packets that went nowhere, for the log.

@@ -28,7 +28,7 @@ use peerup_types::{PathId, PeerId};
 use peerup_wire::control::Control;
 use tokio::{
     runtime::{self, Handle},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::LocalSet,
 };
 
@@ -46,7 +46,8 @@ const EVENTS: usize = 1024;
 pub enum Command<D> {
     /// Packets come from and go to this device.
     Attach(D),
-    Detach,
+    /// Close the device; the sender is told when its interface is gone.
+    Detach(oneshot::Sender<()>),
     /// Which peers there are; `counters` are used for peers that are new.
     Table {
         table: Arc<RoutingTable>,

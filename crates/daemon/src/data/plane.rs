@@ -14,8 +14,8 @@ use peerup_tun::Device;
 use peerup_types::{PathId, PeerId};
 use peerup_wire::frame::{Probe, ProbeKind};
 use tokio::{
-    sync::mpsc,
-    task::{AbortHandle, spawn_local},
+    sync::{mpsc, oneshot},
+    task::{AbortHandle, JoinHandle, spawn_local},
 };
 
 use super::{
@@ -78,7 +78,7 @@ impl Peer {
 
 struct Attached<D> {
     device: Rc<D>,
-    reader: AbortHandle,
+    reader: JoinHandle<()>,
 }
 
 pub struct Plane<D> {
@@ -215,7 +215,7 @@ impl<D: Device + 'static> Plane<D> {
     fn handle(self: &Rc<Self>, command: Command<D>) {
         match command {
             Command::Attach(device) => self.attach(device),
-            Command::Detach => self.detach(),
+            Command::Detach(closed) => self.detach(Some(closed)),
             Command::Table { table, counters } => self.set_table(table, counters),
             Command::Outlet { path, peer, stream } => self.add_outlet(path, peer, stream),
             Command::Inlet { path, peer, stream, counters } => self.add_inlet(path, peer, stream, counters),
@@ -231,16 +231,27 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     fn attach(self: &Rc<Self>, device: D) {
-        self.detach();
+        self.detach(None);
         let device = Rc::new(device);
-        let reader = spawn_local(device::read(self.clone(), device.clone())).abort_handle();
+        let reader = spawn_local(device::read(self.clone(), device.clone()));
         *self.attached.borrow_mut() = Some(Attached { device, reader });
     }
 
-    fn detach(&self) {
-        if let Some(attached) = self.attached.borrow_mut().take() {
-            attached.reader.abort();
-        }
+    /// Closes the device when nothing uses it any more: the reader first, then whoever is writing a packet.
+    fn detach(&self, closed: Option<oneshot::Sender<()>>) {
+        let Some(Attached { device, reader }) = self.attached.borrow_mut().take() else { return };
+        reader.abort();
+        spawn_local(async move {
+            // An aborted task ends with an error, which is what was asked for.
+            let _ = reader.await;
+            while Rc::strong_count(&device) > 1 {
+                tokio::task::yield_now().await;
+            }
+            drop(device);
+            if let Some(closed) = closed {
+                let _ = closed.send(());
+            }
+        });
     }
 
     /// Takes a new table. Peers that it does not name lose their lane; the others keep it.
