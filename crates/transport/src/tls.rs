@@ -29,7 +29,7 @@ pub enum TlsError {
     #[error("TLS handshake failed")]
     Handshake(#[source] io::Error),
     #[error(transparent)]
-    WrongPeer(#[from] WrongPeer),
+    WrongPeer(#[from] Box<WrongPeer>),
     #[error("the peer's certificate is no proof of a peer ID")]
     Certificate(#[source] rustls::Error),
 }
@@ -112,7 +112,9 @@ where
             let name = ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
             match TlsConnector::from(config).connect(name, socket).await {
                 Ok(stream) => finished(stream.into()),
-                Err(error) => Err(mismatch.get().map_or(TlsError::Handshake(error), |wrong| (*wrong).into())),
+                Err(error) => {
+                    Err(mismatch.get().map_or(TlsError::Handshake(error), |wrong| Box::new(*wrong).into()))
+                }
             }
         }
         .boxed()

@@ -32,7 +32,7 @@ pub(crate) enum RefusedCertificate {
     #[error("bad handshake signature")]
     BadSignature(#[source] certificate::VerificationError),
     #[error(transparent)]
-    WrongPeer(#[from] WrongPeer),
+    WrongPeer(#[from] Box<WrongPeer>),
 }
 
 /// The signature algorithms that libp2p-TLS allows a certificate's key, preferred first. TLS 1.3 has no PKCS#1 v1.5
@@ -77,7 +77,7 @@ impl PeerVerifier {
         let obtained = certificate::parse(end).map_err(RefusedCertificate::NotLibp2p)?.peer_id();
         match self.expected {
             Some(expected) if expected != obtained => {
-                Err(self.mismatch.get_or_init(|| WrongPeer { expected, obtained }).to_owned().into())
+                Err(Box::new(*self.mismatch.get_or_init(|| WrongPeer { expected, obtained })).into())
             }
             Some(_) | None => Ok(()),
         }

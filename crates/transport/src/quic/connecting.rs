@@ -29,7 +29,7 @@ pub enum Error {
     #[error("the peer's certificate is no proof of a peer ID")]
     Certificate(#[source] rustls::Error),
     #[error(transparent)]
-    WrongPeer(#[from] WrongPeer),
+    WrongPeer(#[from] Box<WrongPeer>),
 }
 
 /// What every handshake of a transport has in common.

@@ -86,10 +86,10 @@ impl Listener {
         &self.endpoint
     }
 
-    /// Accepts no more. Connections keep the socket until the last of them ends.
-    pub(crate) fn close(&mut self) {
+    /// Accepts no more, and says whether it did. Connections keep the socket until the last of them ends.
+    pub(crate) fn close(&mut self) -> bool {
         if self.is_closed {
-            return;
+            return false;
         }
         self.is_closed = true;
         self.endpoint.set_server_config(None);
@@ -97,6 +97,7 @@ impl Listener {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        true
     }
 
     fn new_address(&self, socket: SocketAddr) -> Event {
@@ -169,7 +170,9 @@ impl Stream for Listener {
             }
             match self.poll_accept(cx) {
                 Poll::Ready(Some(event)) => return Poll::Ready(Some(event)),
-                Poll::Ready(None) => self.close(),
+                Poll::Ready(None) => {
+                    self.close();
+                }
                 Poll::Pending => {
                     self.waker = Some(cx.waker().clone());
                     return Poll::Pending;

@@ -118,11 +118,8 @@ impl libp2p_core::Transport for Transport {
     }
 
     fn remove_listener(&mut self, id: ListenerId) -> bool {
-        let Some(listener) = self.listeners.iter_mut().find(|listener| listener.id() == id) else {
-            return false;
-        };
-        listener.close();
-        true
+        let listener = self.listeners.iter_mut().find(|listener| listener.id() == id);
+        listener.is_some_and(Listener::close)
     }
 
     fn dial(&mut self, address: Multiaddr, opts: DialOpts) -> Result<Upgrade, TransportError<Error>> {
@@ -136,7 +133,7 @@ impl libp2p_core::Transport for Transport {
         let dial = async move {
             let connecting = endpoint.connect_with(config, remote, NO_NAME)?;
             let finished = handshakes.finish(connecting, Endpoint::Dialer).await;
-            finished.map_err(|error| mismatch.get().map_or(error, |wrong| (*wrong).into()))
+            finished.map_err(|error| mismatch.get().map_or(error, |wrong| Box::new(*wrong).into()))
         };
         Ok(dial.boxed())
     }
