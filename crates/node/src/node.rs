@@ -151,7 +151,8 @@ impl Node {
         }
         for (relay, addresses) in relays {
             let seed = self.config.seed ^ u64::from_be_bytes(last_bytes(&relay)) ^ 1;
-            self.relays.entry(relay).or_insert_with(|| Reservation::new(relay, addresses, seed, now));
+            let fresh = || Reservation::new(relay, addresses.clone(), seed, now);
+            self.relays.entry(relay).or_insert_with(fresh).set_addresses(&addresses, now);
         }
         self.update_circuits(now);
         self.settle();
@@ -233,7 +234,7 @@ impl Node {
         let before = self.addresses.candidates();
         self.addresses.listening(address);
         if self.addresses.candidates() != before {
-            self.network_changed(now);
+            self.retry_direct(now);
         }
         self.settle();
     }
@@ -457,9 +458,10 @@ impl Node {
         if let Some(known) = self.paths.get_mut(&path) {
             known.epoch = Some(epoch);
         }
-        let stale = |known: &Known| known.peer == *peer && known.epoch.is_some_and(|other| other != epoch);
-        let stale: Vec<PathId> =
-            self.paths.iter().filter(|(_, known)| stale(known)).map(|(id, _)| *id).collect();
+        // Only older paths: a hello that was read late says nothing about what came after it.
+        let differs = |known: &Known| known.peer == *peer && known.epoch.is_some_and(|other| other != epoch);
+        let older = self.paths.range(..path).filter(|(_, known)| differs(known));
+        let stale: Vec<PathId> = older.map(|(id, _)| *id).collect();
         for path in stale {
             if let Some(member) = self.members.get_mut(peer) {
                 member.handle_unusable(path, now);
@@ -476,12 +478,15 @@ impl Node {
         for relay in self.relays.values_mut() {
             relay.handle_network_changed(now);
         }
-        self.retry_direct(now);
-    }
-
-    fn retry_direct(&mut self, now: Instant) {
         for member in self.members.values_mut() {
             member.handle_network_changed(now);
+        }
+    }
+
+    /// There is a new address to offer.
+    fn retry_direct(&mut self, now: Instant) {
+        for member in self.members.values_mut() {
+            member.handle_new_candidate(now);
         }
     }
 
@@ -554,7 +559,8 @@ impl Node {
         let peers = self.members.iter().map(|(peer, paths)| (*peer, reachability(paths)));
         let (table, hosts): (_, Vec<IpAddr>) = routes::table(&self.membership, peers, self.config.mtu);
         self.routed = Some(inputs);
-        // A table has to be there before a path of a new peer is used.
+        // A table has to be there before a path of a new peer is used, and only the newest counts.
+        self.actions.retain(|action| !matches!(action, Action::Route { .. }));
         self.actions.push_front(Action::Route { table, hosts });
     }
 }

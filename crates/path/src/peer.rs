@@ -191,8 +191,11 @@ pub struct PeerPaths {
     connecting_until: Option<Instant>,
     punch: Backoff,
     last_punch: Option<Instant>,
-    /// Numbers our punch requests; an answer counts for the latest only.
+    /// Numbers our punch requests.
     attempt: u32,
+    /// The request whose answer is awaited; the first answer counts.
+    awaited: Option<u32>,
+    last_answered: Option<Instant>,
     /// The dials of an answered punch request, due when our answer has reached the peer.
     dial_at: Option<(Instant, Vec<Multiaddr>)>,
     /// When the peer falls idle; `None` while it is.
@@ -222,6 +225,8 @@ impl PeerPaths {
             punch: Backoff::new(PUNCH_FIRST, PUNCH_CAP),
             last_punch: None,
             attempt: 0,
+            awaited: None,
+            last_answered: None,
             dial_at: None,
             idle_at: None,
             rng: SmallRng::seed_from_u64(seed),
@@ -391,8 +396,20 @@ impl PeerPaths {
         }
     }
 
-    /// The host's network changed or it woke up: old backoff and old silence mean nothing.
+    /// We have a new address to offer.
+    pub fn handle_new_candidate(&mut self, now: Instant) {
+        if self.active.is_some() && !self.has_direct() {
+            self.punch.hasten(now);
+        }
+    }
+
+    /// The host's network changed or it woke up: old backoff and old silence mean nothing, and every path has to show
+    /// that it still leads anywhere.
     pub fn handle_network_changed(&mut self, now: Instant) {
+        for path in self.paths.values_mut() {
+            path.live.rest(now);
+        }
+        self.idle_at = Some(now + IDLE_AFTER);
         if self.active.is_none() {
             self.reach.hasten(now);
         } else if !self.has_direct() {
@@ -403,6 +420,11 @@ impl PeerPaths {
     /// The peer asks to punch and offers its addresses: answer, and dial when the answer is there.
     pub fn handle_punch_request(&mut self, path: PathId, attempt: u32, offered: &[Multiaddr], now: Instant) {
         let Some(relayed) = self.paths.get(&path) else { return };
+        // Every request makes us dial what the peer names: once in a while is enough for an honest one.
+        if self.last_answered.is_some_and(|at| at + PUNCH_SPACING > now) {
+            return;
+        }
+        self.last_answered = Some(now);
         let travel = relayed.live.rtt().unwrap_or_default() / 2;
         self.actions.push_back(Action::ReplyPunch { path, attempt });
         self.punched(now);
@@ -412,9 +434,10 @@ impl PeerPaths {
     /// The peer's answer to our punch request: dial at once, for the peer dials as this arrives.
     pub fn handle_punch_reply(&mut self, attempt: u32, offered: &[Multiaddr], now: Instant) {
         // An answer that nobody asked for, or that is late, would make us dial on the peer's schedule alone.
-        if attempt != self.attempt || self.last_punch.is_none_or(|at| at + PUNCH_SPACING < now) {
+        if self.awaited != Some(attempt) || self.last_punch.is_none_or(|at| at + PUNCH_SPACING < now) {
             return;
         }
+        self.awaited = None;
         self.dial_direct(accept(offered), Role::Dialer);
     }
 
@@ -591,6 +614,7 @@ impl PeerPaths {
         }
         self.punched(now);
         self.attempt = self.attempt.wrapping_add(1);
+        self.awaited = Some(self.attempt);
         self.actions.push_back(Action::RequestPunch { path, attempt: self.attempt });
     }
 

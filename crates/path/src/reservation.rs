@@ -53,6 +53,8 @@ pub enum ReservationState {
 
 pub struct Reservation {
     relay: PeerId,
+    configured: Vec<Multiaddr>,
+    /// The configured addresses and what the relay told us.
     addresses: Vec<Multiaddr>,
     state: ReservationState,
     connections: BTreeMap<PathId, Option<Group>>,
@@ -70,6 +72,7 @@ impl Reservation {
         retry.hasten(now);
         Self {
             relay,
+            configured: addresses.clone(),
             addresses,
             state: ReservationState::Down,
             connections: BTreeMap::new(),
@@ -78,6 +81,18 @@ impl Reservation {
             complete_at: None,
             rng: SmallRng::seed_from_u64(seed),
             actions: VecDeque::new(),
+        }
+    }
+
+    /// Takes the addresses of a changed configuration; what was learned at the old ones is forgotten.
+    pub fn set_addresses(&mut self, configured: &[Multiaddr], now: Instant) {
+        if self.configured == configured {
+            return;
+        }
+        self.configured = configured.to_vec();
+        self.addresses = configured.to_vec();
+        if self.state != ReservationState::Held {
+            self.retry.hasten(now);
         }
     }
 
@@ -134,8 +149,9 @@ impl Reservation {
         }
     }
 
-    /// The network changed or the host woke up: old backoff means nothing.
+    /// The network changed or the host woke up: old backoff means nothing, and neither does a connection from before.
     pub fn handle_network_changed(&mut self, now: Instant) {
+        self.actions.extend(self.connections.keys().map(|path| RelayAction::Check { path: *path }));
         if self.state != ReservationState::Held {
             self.retry.hasten(now);
         }

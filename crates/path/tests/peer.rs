@@ -243,6 +243,38 @@ fn an_answer_that_was_not_asked_for_starts_no_dials() {
     assert_eq!(story.drain(), []);
 }
 
+#[test]
+fn a_peer_that_asks_for_one_punch_after_another_is_answered_once_in_a_while() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1"]);
+    for attempt in 0..50 {
+        story.peer.handle_punch_request(PathId(1), attempt, &offered, story.now);
+        story.now += Duration::from_millis(10);
+    }
+    let answers = story.drain().iter().filter(|action| matches!(action, Action::ReplyPunch { .. })).count();
+    assert_eq!(answers, 1);
+}
+
+#[test]
+fn only_the_first_answer_to_a_punch_request_starts_dials() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let attempt = loop {
+        story.now = story.peer.poll_timeout().expect("a timeout").max(story.now);
+        let asked = story.run_timeout().into_iter().find_map(|action| match action {
+            Action::RequestPunch { attempt, .. } => Some(attempt),
+            _ => None,
+        });
+        if let Some(attempt) = asked {
+            break attempt;
+        }
+    };
+    let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1"]);
+    story.peer.handle_punch_reply(attempt, &offered, story.now);
+    assert_eq!(story.drain().len(), 1);
+    story.peer.handle_punch_reply(attempt, &offered, story.now);
+    assert_eq!(story.drain(), []);
+}
+
 // Twins
 
 #[test]
