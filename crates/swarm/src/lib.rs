@@ -16,8 +16,11 @@
 #![forbid(unsafe_code)]
 
 mod behaviour;
+mod build;
 mod candidates;
+mod config;
 mod endpoint;
+mod event;
 mod gater;
 mod paths;
 mod security;
@@ -26,7 +29,9 @@ mod transport;
 mod underlay;
 
 pub use behaviour::RelayLimits;
+pub use config::{BuildError, Profile, SwarmConfig};
+pub use event::{DialError, DialId, Event, ListenError};
 pub use gater::Admission;
 pub use libp2p::Stream;
 pub use paths::{InboundStream, OpenError, PathHandle};
-pub use shell::{BuildError, DialError, DialId, Event, ListenError, PeerSwarm, Profile, SwarmConfig};
+pub use shell::PeerSwarm;

@@ -2,164 +2,35 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    num::{NonZeroU8, NonZeroUsize},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::{Stream as _, channel::mpsc, future::poll_fn};
-use ipnet::IpNet;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
-    core::{transport::ListenerId, upgrade::Version},
-    dcutr, identify,
-    identity::Keypair,
-    kad, mdns,
+    core::transport::ListenerId,
+    dcutr, identify, mdns,
     multiaddr::Protocol,
     relay,
     swarm::{
-        self, ConnectionId, SwarmEvent,
-        behaviour::toggle::Toggle,
+        ConnectionId, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
     },
 };
 use peerup_types::PathId;
-use tokio::runtime::Handle;
 
 use crate::{
-    behaviour::{self, Behaviour, BehaviourEvent, RelayLimits},
-    candidates,
-    gater::{self, Admission, Standing},
-    paths::{self, InboundStream, PathHandle, Protocols},
-    transport, underlay,
+    behaviour::{Behaviour, BehaviourEvent},
+    build::build,
+    config::{BuildError, SwarmConfig},
+    event::{DialError, DialId, Event, ListenError},
+    gater::Admission,
+    paths::{self, InboundStream},
+    underlay,
 };
-
-/// Inbound streams waiting for the control loop: a few per peer that connects at the same moment.
-const INBOUND_QUEUE: usize = 256;
-/// An unwanted connection lives this long, so that a late second thought (a guest being authorized) finds it.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Listen addresses, DCUtR candidates and both families of a well-connected host fit in one concurrent dial.
-const DIAL_CONCURRENCY: NonZeroU8 = NonZeroU8::new(24).expect("not zero");
-
-/// What kind of process the swarm serves.
-#[derive(Debug, Clone)]
-pub enum Profile {
-    /// A member: circuits through relays, hole punching, optionally multicast DNS.
-    Node { mdns: bool },
-    /// A relay server.
-    Relay(RelayLimits),
-}
-
-#[derive(Clone)]
-pub struct SwarmConfig {
-    pub keypair: Keypair,
-    /// The identify agent, `peerup/<version>` or `relay-server/<version>`.
-    pub agent: String,
-    /// The protocol name of the private DHT, which separates networks.
-    pub dht_protocol: String,
-    /// Overlay prefixes, which are never dialed.
-    pub overlay: Vec<IpNet>,
-    pub profile: Profile,
-    /// Protocols accepted from authorized peers, and from guests while an invite is open.
-    pub authorized_protocols: Vec<&'static str>,
-    pub guest_protocols: Vec<&'static str>,
-    /// The runtime that runs the connection tasks and all network I/O (the data thread).
-    pub io: Handle,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    #[error("cannot set up the transports")]
-    Transport(#[from] transport::TransportError),
-    #[error("`{0}` is not a protocol name: it must start with a slash")]
-    DhtProtocol(String),
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {reason}")]
-pub struct ListenError {
-    pub address: Multiaddr,
-    pub reason: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot dial {peer}: {reason}")]
-pub struct DialError {
-    pub peer: PeerId,
-    pub reason: String,
-}
-
-/// One dial; its outcome carries the same value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DialId(ConnectionId);
-
-/// What the swarm reports. Packets are not among it.
-#[derive(Debug)]
-pub enum Event {
-    PathOpened(PathHandle),
-    PathClosed {
-        path: PathId,
-        peer: PeerId,
-    },
-    Inbound(InboundStream),
-    DialFailed {
-        dial: DialId,
-        peer: Option<PeerId>,
-        error: String,
-    },
-    Listening(Multiaddr),
-    ListenExpired(Multiaddr),
-    ListenFailed(ListenError),
-    /// A reservation on `relay` holds or was renewed.
-    Reserved {
-        relay: PeerId,
-    },
-    ReservationLost {
-        relay: PeerId,
-    },
-    /// identify finished on a connection to `peer`; `observed` is our address as the peer sees it.
-    Identified {
-        peer: PeerId,
-        path: Option<PathId>,
-        agent: String,
-        listen: Vec<Multiaddr>,
-        observed: Multiaddr,
-    },
-    Discovered {
-        peer: PeerId,
-        address: Multiaddr,
-    },
-    /// Hole punching by stock DCUtR ended; a success also shows as a direct `PathOpened`.
-    HolePunch {
-        peer: PeerId,
-        success: bool,
-    },
-    /// Relay server: a reservation was granted or renewed.
-    ReservationGranted {
-        peer: PeerId,
-        renewed: bool,
-    },
-    /// Relay server: `peer` asked for a reservation or a circuit and got none.
-    RelayRefused {
-        peer: PeerId,
-    },
-    /// Relay server: a circuit was granted or ended.
-    CircuitOpened {
-        source: PeerId,
-        destination: PeerId,
-    },
-    CircuitClosed {
-        source: PeerId,
-        destination: PeerId,
-    },
-    /// libp2p panicked and the swarm was rebuilt. Every path and reservation is gone; listeners are back.
-    Restarted {
-        panic: String,
-    },
-}
 
 pub struct PeerSwarm {
     config: SwarmConfig,
@@ -490,80 +361,6 @@ fn with_peer(address: Multiaddr, peer: PeerId) -> Multiaddr {
         Some(Protocol::P2p(_)) => address,
         _ => address.with(Protocol::P2p(peer)),
     }
-}
-
-type Built = (Swarm<Behaviour>, mpsc::Receiver<InboundStream>);
-
-fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError> {
-    let _io = config.io.enter();
-    let own = config.keypair.public().to_peer_id();
-    let (sender, inbound) = mpsc::channel(INBOUND_QUEUE);
-    let node = matches!(config.profile, Profile::Node { .. });
-    let (transport, relay_client) = match node {
-        true => {
-            let (transport, client) = transport::with_circuits(&config.keypair, &config.overlay)?;
-            (transport, Some(client))
-        }
-        false => (transport::direct(&config.keypair, &config.overlay)?, None),
-    };
-    let protocols = Protocols {
-        authorized: static_protocols(&config.authorized_protocols),
-        guest: static_protocols(&config.guest_protocols),
-    };
-    let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
-        .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
-    let paths = paths::Behaviour::new(protocols, sender, first_path);
-    let relay_server = relay_server(own, &config.profile, paths.standing());
-    let behaviour = Behaviour {
-        gater: gater::Behaviour::default(),
-        limits: behaviour::limits(),
-        candidates: candidates::Behaviour::default(),
-        paths,
-        identify: behaviour::identify(&config.keypair, &config.agent, node),
-        ping: behaviour::ping(),
-        kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
-        relay_client: Toggle::from(relay_client),
-        relay_server: Toggle::from(relay_server),
-        dcutr: Toggle::from(node.then(|| dcutr::Behaviour::new(own))),
-        mdns: Toggle::from(multicast_dns(own, &config.profile)),
-    };
-    Ok((Swarm::new(transport, behaviour, own, swarm_config(config.io.clone())), inbound))
-}
-
-fn swarm_config(io: Handle) -> swarm::Config {
-    swarm::Config::with_executor(move |task| {
-        io.spawn(task);
-    })
-    .with_idle_connection_timeout(IDLE_TIMEOUT)
-    .with_notify_handler_buffer_size(NonZeroUsize::new(64).expect("not zero"))
-    .with_per_connection_event_buffer_size(32)
-    .with_dial_concurrency_factor(DIAL_CONCURRENCY)
-    // Saves a round trip per stream; a refusal then shows on the first read, where the hello is awaited anyway.
-    .with_substream_upgrade_protocol_override(Version::V1Lazy)
-    .with_max_negotiating_inbound_streams(128)
-}
-
-fn relay_server(
-    own: PeerId,
-    profile: &Profile,
-    standing: impl Fn(&PeerId) -> Standing + Clone + Send + 'static,
-) -> Option<relay::Behaviour> {
-    let Profile::Relay(limits) = profile else { return None };
-    let mut relay = relay::Behaviour::new(own, limits.to_config(standing));
-    relay.set_status(Some(relay::Status::Enable));
-    Some(relay)
-}
-
-/// Multicast DNS is a convenience: a host without multicast works without it.
-fn multicast_dns(own: PeerId, profile: &Profile) -> Option<mdns::tokio::Behaviour> {
-    let Profile::Node { mdns: true } = profile else { return None };
-    mdns::tokio::Behaviour::new(mdns::Config::default(), own)
-        .inspect_err(|error| tracing::warn!(%error, "multicast DNS is not available"))
-        .ok()
-}
-
-fn static_protocols(names: &[&'static str]) -> Arc<[StreamProtocol]> {
-    names.iter().map(|name| StreamProtocol::new(name)).collect()
 }
 
 /// An error with its causes on one line, as users and logs read it.

@@ -1,0 +1,107 @@
+//! Puts transports and behaviours together, at the start and again after a panic.
+
+use std::{
+    num::{NonZeroU8, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::channel::mpsc;
+use libp2p::{
+    PeerId, StreamProtocol, Swarm,
+    core::upgrade::Version,
+    dcutr, kad, mdns, relay,
+    swarm::{self, behaviour::toggle::Toggle},
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    behaviour::{self, Behaviour},
+    candidates,
+    config::{BuildError, Profile, SwarmConfig},
+    gater::{self, Standing},
+    paths::{self, InboundStream, Protocols},
+    transport,
+};
+
+/// Inbound streams waiting for the control loop: a few per peer that connects at the same moment.
+const INBOUND_QUEUE: usize = 256;
+/// An unwanted connection lives this long, so that a late second thought (a guest being authorized) finds it.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Listen addresses, DCUtR candidates and both families of a well-connected host fit in one concurrent dial.
+const DIAL_CONCURRENCY: NonZeroU8 = NonZeroU8::new(24).expect("not zero");
+
+pub type Built = (Swarm<Behaviour>, mpsc::Receiver<InboundStream>);
+
+/// `first_path` continues the numbering of a swarm that this one replaces.
+pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError> {
+    let _io = config.io.enter();
+    let own = config.keypair.public().to_peer_id();
+    let (sender, inbound) = mpsc::channel(INBOUND_QUEUE);
+    let node = matches!(config.profile, Profile::Node { .. });
+    let (transport, relay_client) = match node {
+        true => {
+            let (transport, client) = transport::with_circuits(&config.keypair, &config.overlay)?;
+            (transport, Some(client))
+        }
+        false => (transport::direct(&config.keypair, &config.overlay)?, None),
+    };
+    let protocols = Protocols {
+        authorized: static_protocols(&config.authorized_protocols),
+        guest: static_protocols(&config.guest_protocols),
+    };
+    let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
+        .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
+    let paths = paths::Behaviour::new(protocols, sender, first_path);
+    let relay_server = relay_server(own, &config.profile, paths.standing());
+    let behaviour = Behaviour {
+        gater: gater::Behaviour::default(),
+        limits: behaviour::limits(),
+        candidates: candidates::Behaviour::default(),
+        paths,
+        identify: behaviour::identify(&config.keypair, &config.agent, node),
+        ping: behaviour::ping(),
+        kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
+        relay_client: Toggle::from(relay_client),
+        relay_server: Toggle::from(relay_server),
+        dcutr: Toggle::from(node.then(|| dcutr::Behaviour::new(own))),
+        mdns: Toggle::from(multicast_dns(own, &config.profile)),
+    };
+    Ok((Swarm::new(transport, behaviour, own, swarm_config(config.io.clone())), inbound))
+}
+
+fn swarm_config(io: Handle) -> swarm::Config {
+    swarm::Config::with_executor(move |task| {
+        io.spawn(task);
+    })
+    .with_idle_connection_timeout(IDLE_TIMEOUT)
+    .with_notify_handler_buffer_size(NonZeroUsize::new(64).expect("not zero"))
+    .with_per_connection_event_buffer_size(32)
+    .with_dial_concurrency_factor(DIAL_CONCURRENCY)
+    // Saves a round trip per stream; a refusal then shows on the first read, where the hello is awaited anyway.
+    .with_substream_upgrade_protocol_override(Version::V1Lazy)
+    .with_max_negotiating_inbound_streams(128)
+}
+
+fn relay_server(
+    own: PeerId,
+    profile: &Profile,
+    standing: impl Fn(&PeerId) -> Standing + Clone + Send + 'static,
+) -> Option<relay::Behaviour> {
+    let Profile::Relay(limits) = profile else { return None };
+    let mut relay = relay::Behaviour::new(own, limits.to_config(standing));
+    relay.set_status(Some(relay::Status::Enable));
+    Some(relay)
+}
+
+/// Multicast DNS is a convenience: a host without multicast works without it.
+fn multicast_dns(own: PeerId, profile: &Profile) -> Option<mdns::tokio::Behaviour> {
+    let Profile::Node { mdns: true } = profile else { return None };
+    mdns::tokio::Behaviour::new(mdns::Config::default(), own)
+        .inspect_err(|error| tracing::warn!(%error, "multicast DNS is not available"))
+        .ok()
+}
+
+fn static_protocols(names: &[&'static str]) -> Arc<[StreamProtocol]> {
+    names.iter().map(|name| StreamProtocol::new(name)).collect()
+}

@@ -1,0 +1,41 @@
+//! What a swarm is built from.
+
+use ipnet::IpNet;
+use libp2p::identity::Keypair;
+use tokio::runtime::Handle;
+
+use crate::{behaviour::RelayLimits, transport};
+
+/// What kind of process the swarm serves.
+#[derive(Debug, Clone)]
+pub enum Profile {
+    /// A member: circuits through relays, hole punching, optionally multicast DNS.
+    Node { mdns: bool },
+    /// A relay server.
+    Relay(RelayLimits),
+}
+
+#[derive(Clone)]
+pub struct SwarmConfig {
+    pub keypair: Keypair,
+    /// The identify agent, `peerup/<version>` or `relay-server/<version>`.
+    pub agent: String,
+    /// The protocol name of the private DHT, which separates networks.
+    pub dht_protocol: String,
+    /// Overlay prefixes, which are never dialed.
+    pub overlay: Vec<IpNet>,
+    pub profile: Profile,
+    /// Protocols accepted from authorized peers, and from guests while an invite is open.
+    pub authorized_protocols: Vec<&'static str>,
+    pub guest_protocols: Vec<&'static str>,
+    /// The runtime that runs the connection tasks and all network I/O (the data thread).
+    pub io: Handle,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error("cannot set up the transports")]
+    Transport(#[from] transport::TransportError),
+    #[error("`{0}` is not a protocol name: it must start with a slash")]
+    DhtProtocol(String),
+}

@@ -1,0 +1,89 @@
+//! What a swarm reports, and what its calls fail with.
+
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+use peerup_types::PathId;
+
+use crate::paths::{InboundStream, PathHandle};
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {reason}")]
+pub struct ListenError {
+    pub address: Multiaddr,
+    pub reason: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot dial {peer}: {reason}")]
+pub struct DialError {
+    pub peer: PeerId,
+    pub reason: String,
+}
+
+/// One dial; its outcome carries the same value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DialId(pub(crate) ConnectionId);
+
+/// What the swarm reports. Packets are not among it.
+#[derive(Debug)]
+pub enum Event {
+    PathOpened(PathHandle),
+    PathClosed {
+        path: PathId,
+        peer: PeerId,
+    },
+    Inbound(InboundStream),
+    DialFailed {
+        dial: DialId,
+        peer: Option<PeerId>,
+        error: String,
+    },
+    Listening(Multiaddr),
+    ListenExpired(Multiaddr),
+    ListenFailed(ListenError),
+    /// A reservation on `relay` holds or was renewed.
+    Reserved {
+        relay: PeerId,
+    },
+    ReservationLost {
+        relay: PeerId,
+    },
+    /// identify finished on a connection to `peer`; `observed` is our address as the peer sees it.
+    Identified {
+        peer: PeerId,
+        path: Option<PathId>,
+        agent: String,
+        listen: Vec<Multiaddr>,
+        observed: Multiaddr,
+    },
+    Discovered {
+        peer: PeerId,
+        address: Multiaddr,
+    },
+    /// Hole punching by stock DCUtR ended; a success also shows as a direct `PathOpened`.
+    HolePunch {
+        peer: PeerId,
+        success: bool,
+    },
+    /// Relay server: a reservation was granted or renewed.
+    ReservationGranted {
+        peer: PeerId,
+        renewed: bool,
+    },
+    /// Relay server: `peer` asked for a reservation or a circuit and got none.
+    RelayRefused {
+        peer: PeerId,
+    },
+    /// Relay server: a circuit was granted or ended.
+    CircuitOpened {
+        source: PeerId,
+        destination: PeerId,
+    },
+    CircuitClosed {
+        source: PeerId,
+        destination: PeerId,
+    },
+    /// libp2p panicked and the swarm was rebuilt. Every path and reservation is gone; listeners are back.
+    Restarted {
+        panic: String,
+    },
+}
