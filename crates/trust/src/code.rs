@@ -28,6 +28,11 @@ use crate::{peer::peer_from_bytes, token::Token};
 const INVITE_VERSION: u8 = 1;
 const PAIRING_VERSION: u8 = 2;
 
+/// Up to here a code begins with an `A`. Other text is something else that happens to be base32.
+const MAX_VERSION: u8 = 7;
+/// A token and two ways to name a relay take more than this in any version.
+const MIN_BYTES: usize = 24;
+
 /// Longer than any valid code with a dash or space between all characters.
 const MAX_TEXT: usize = 1024;
 
@@ -63,8 +68,12 @@ pub enum CodeError {
     Empty,
     #[error("a code of {0} characters is too long")]
     TooLong(usize),
-    #[error("the code contains something that is not a letter A-Z or a digit 2-7, or its end is cut off")]
+    #[error(
+        "this is not an invite code: it contains something that is not a letter A-Z or a digit 2-7, or its end is cut off"
+    )]
     Base32(#[source] data_encoding::DecodeError),
+    #[error("this is not an invite code")]
+    NotACode,
     #[error("codes of version 0 are not supported")]
     VersionZero,
     #[error("the code has version {0}, this peerup reads versions 1 and 2: please upgrade")]
@@ -139,7 +148,8 @@ impl Code {
             0 => Err(CodeError::VersionZero),
             INVITE_VERSION => InviteCode::decode(Reader(body)).map(Self::Invite),
             PAIRING_VERSION => PairingCode::decode(Reader(body)).map(Self::Pairing),
-            newer => Err(CodeError::NewerVersion(newer)),
+            newer if newer <= MAX_VERSION && bytes.len() >= MIN_BYTES => Err(CodeError::NewerVersion(newer)),
+            _ => Err(CodeError::NotACode),
         }
     }
 }
@@ -264,6 +274,16 @@ mod tests {
         let newer = Code::decode(&to_text(&[3; 40])).unwrap_err();
         assert_eq!(newer, CodeError::NewerVersion(3));
         assert!(newer.to_string().contains("please upgrade"));
+    }
+
+    #[test]
+    fn text_that_only_happens_to_be_base32_is_no_code_of_a_newer_version() {
+        let lorem = "please join the network of the house by typing this into the other machine";
+        for text in ["NOT-A-CODE", "AMAA-AAAA", &lorem.repeat(2)] {
+            assert_eq!(Code::decode(text), Err(CodeError::NotACode), "{text}");
+        }
+        let message = Code::decode("not a code!").unwrap_err().to_string();
+        assert!(message.starts_with("this is not an invite code"), "{message}");
     }
 
     #[test]
