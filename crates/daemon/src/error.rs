@@ -44,6 +44,8 @@ pub enum DaemonError {
     Bind(#[from] peerup_control::BindError),
     #[error("cannot start the data thread")]
     Data(#[from] crate::data::StartError),
+    #[error("the data thread ended; the log says why")]
+    DataThread,
     #[error("cannot start the control thread's runtime")]
     Runtime(#[source] std::io::Error),
     #[error("cannot find a free port to listen on")]
@@ -80,6 +82,7 @@ impl DaemonError {
             | Self::Listen(_)
             | Self::Bind(_)
             | Self::Data(_)
+            | Self::DataThread
             | Self::Runtime(_)
             | Self::Port(_)
             | Self::Signals(_) => None,

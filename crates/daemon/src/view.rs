@@ -207,7 +207,7 @@ fn grade(reachability: Reachability) -> ReachabilityGrade {
 pub fn peers(node: &Controller, all: bool) -> Vec<PeerRow> {
     let mut rows: std::collections::BTreeMap<PeerId, PeerRow> = Default::default();
     for known in node.paths.values() {
-        let agent = node.agents.get(&known.handle.peer).cloned();
+        let agent = known.agent.clone();
         let ours = agent.as_ref().is_some_and(|a| a.starts_with("peerup/") || a.starts_with("relay-server/"));
         if !all && !ours {
             continue;

@@ -1,9 +1,7 @@
 //! What the data thread reports.
 
-use peerup_types::PathId;
-
 use super::Controller;
-use crate::data::{Command, DataEvent};
+use crate::data::DataEvent;
 
 /// Probe numbers from here on belong to pings that a user asked for.
 pub const PING_IDS: u64 = 1 << 63;
@@ -41,12 +39,5 @@ impl Controller {
                 }
             }
         }
-    }
-
-    /// The data thread keeps streams of a connection that closed until it is told.
-    pub(super) fn forget_path(&mut self, path: PathId) {
-        let commands = self.data.sender();
-        // The queue is drained by a thread of its own; if it is full, the stream's own error frees the path.
-        let _ = commands.try_send(Command::Remove(path));
     }
 }

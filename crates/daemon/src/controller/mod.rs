@@ -48,6 +48,8 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_TICK: Duration = Duration::from_secs(5);
 /// Listeners are up within milliseconds where the host has an address at all.
 const LISTEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Peers tell their claims one after another; the file is written once for all of them.
+const PERSIST_AFTER: Duration = Duration::from_millis(200);
 /// What a goodbye gets to reach the peers before the process ends.
 const GOODBYE_FLUSH: Duration = Duration::from_millis(150);
 
@@ -73,6 +75,7 @@ pub enum Done {
 enum Wake {
     Swarm(SwarmEvent),
     Data(DataEvent),
+    DataThreadGone,
     Done(Box<Done>),
     Request(Option<Request>),
     FilesChanged,
@@ -85,7 +88,10 @@ enum Wake {
 pub struct KnownPath {
     pub handle: PathHandle,
     pub counters: Arc<PathCounters>,
-    reads: u64,
+    /// What the peer calls its software, once identify has finished.
+    pub agent: Option<String>,
+    /// The signs of life counted so far.
+    life: u64,
 }
 
 pub struct Controller {
@@ -101,7 +107,6 @@ pub struct Controller {
     pub paths: BTreeMap<PathId, KnownPath>,
     pub counters: BTreeMap<PeerId, Arc<PeerCounters>>,
     pub last_seen: BTreeMap<PeerId, u64>,
-    pub agents: BTreeMap<PeerId, String>,
     pub invites: Invites,
     pub joining: Option<Joining>,
     pub done: mpsc::Sender<Done>,
@@ -113,6 +118,9 @@ pub struct Controller {
     pub restarts: u64,
     pub keys_problem: Option<String>,
     pub config_problem: Option<String>,
+    /// Paths that closed and that the data thread has not been told of.
+    closed: Vec<PathId>,
+    persist_at: Option<Instant>,
     finished: mpsc::Receiver<Done>,
     requests: mpsc::Receiver<Request>,
     watch: FileWatch,
@@ -123,6 +131,8 @@ pub struct Controller {
     /// Unix time at which the next key expires.
     next_expiry: Option<u64>,
     stopping: bool,
+    /// Why the loop ends, when nobody asked it to.
+    failure: Option<DaemonError>,
 }
 
 /// What [`Controller::new`] is made of.
@@ -159,7 +169,6 @@ impl Controller {
             paths: BTreeMap::new(),
             counters: BTreeMap::new(),
             last_seen: BTreeMap::new(),
-            agents: BTreeMap::new(),
             invites: Invites::default(),
             joining: None,
             done,
@@ -170,6 +179,8 @@ impl Controller {
             restarts: 0,
             keys_problem: None,
             config_problem: None,
+            closed: Vec::new(),
+            persist_at: None,
             finished,
             requests,
             suspend: SuspendDetector::start(),
@@ -178,6 +189,7 @@ impl Controller {
             interrupt: on(SignalKind::interrupt())?,
             next_expiry: None,
             stopping: false,
+            failure: None,
         })
     }
 
@@ -198,8 +210,12 @@ impl Controller {
         }
         self.perform().await;
         self.report_drops();
+        if self.persist_at.is_some() {
+            self.persist();
+        }
         self.say_goodbye().await;
-        self.take_down().await.map(|_| ())
+        let undone = self.take_down().await.map(|_| ());
+        self.failure.map_or(undone, Err)
     }
 
     /// A dial leaves from the listen port only once the listener is up. Dials that leave from another port show the
@@ -219,7 +235,7 @@ impl Controller {
         let deadline = self.next_deadline();
         tokio::select! {
             event = self.swarm.next_event() => Wake::Swarm(event),
-            Some(event) = self.data.next_event() => Wake::Data(event),
+            event = self.data.next_event() => event.map_or(Wake::DataThreadGone, Wake::Data),
             Some(done) = self.finished.recv() => Wake::Done(Box::new(done)),
             request = self.requests.recv() => Wake::Request(request),
             () = self.watch.changed() => Wake::FilesChanged,
@@ -233,7 +249,8 @@ impl Controller {
     fn next_deadline(&self) -> Instant {
         let now = peerup_clock::now();
         let tick = now + if self.paths.is_empty() { IDLE_TICK } else { TICK };
-        let due = [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout()];
+        let due =
+            [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout(), self.persist_at];
         due.into_iter().flatten().fold(tick, Instant::min)
     }
 
@@ -241,6 +258,11 @@ impl Controller {
         match wake {
             Wake::Swarm(event) => self.on_swarm(event),
             Wake::Data(event) => self.on_data(event).await,
+            Wake::DataThreadGone => {
+                tracing::error!("the data thread is gone: stopping");
+                self.failure = Some(DaemonError::DataThread);
+                self.stopping = true;
+            }
             Wake::Done(done) => self.on_done(*done).await,
             // All handles are gone: whoever wanted this node does not any more.
             Wake::Request(None) => self.stopping = true,
@@ -259,12 +281,12 @@ impl Controller {
     async fn on_time(&mut self) {
         let now = peerup_clock::now();
         if let Some(slept) = self.suspend.tick_now() {
-            tracing::info!(seconds = slept.as_secs(), "the host slept: checking every path");
+            tracing::info!(seconds = slept.as_secs(), "the host slept: putting every path to the proof");
             self.node.handle_wake(now);
         }
         for (path, known) in &mut self.paths {
-            let reads = known.counters.reads.get();
-            if std::mem::replace(&mut known.reads, reads) != reads {
+            let life = known.counters.reads.get() + known.counters.resumed_writes.get();
+            if std::mem::replace(&mut known.life, life) != life {
                 self.node.handle_heard(*path);
             }
         }
@@ -272,10 +294,16 @@ impl Controller {
         self.on_invite_time(now).await;
         self.on_join_time(now).await;
         self.drop_expired_keys();
+        if self.persist_at.is_some_and(|at| at <= now) {
+            self.persist();
+        }
     }
 
     /// Carries out what the node decided.
     async fn perform(&mut self) {
+        for path in std::mem::take(&mut self.closed) {
+            self.data.send(Command::Remove(path)).await;
+        }
         while let Some(action) = self.node.poll_action() {
             self.act(action).await;
         }
@@ -322,11 +350,17 @@ impl Controller {
                 }
             }
             Action::Persist => {
-                if let Err(error) = self.files.write_membership(self.node.membership()) {
-                    tracing::error!(error = %describe(&error), "cannot keep the address claims");
-                }
+                self.persist_at.get_or_insert(peerup_clock::now() + PERSIST_AFTER);
             }
             Action::Candidate(address) => self.swarm.add_candidate(address),
+        }
+    }
+
+    /// Writes the claims that changed a moment ago, several changes at once.
+    fn persist(&mut self) {
+        self.persist_at = None;
+        if let Err(error) = self.files.write_membership(self.node.membership()) {
+            tracing::error!(error = %describe(&error), "cannot keep the address claims");
         }
     }
 
@@ -391,7 +425,9 @@ impl Controller {
                 if let HelloAck::Refused { reason, .. } = &ack {
                     tracing::warn!(%peer, reason = reason.as_str(), "the peer refused us");
                 }
-                self.data.send(Command::Outlet { path, peer, stream }).await;
+                let Some(known) = self.paths.get(&path) else { return };
+                let counters = known.counters.clone();
+                self.data.send(Command::Outlet { path, peer, stream, counters }).await;
                 if self.node.handle_ack(path, &ack, now, peerup_clock::unix()) {
                     self.seen(peer);
                 }

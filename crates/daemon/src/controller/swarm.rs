@@ -15,7 +15,7 @@ impl Controller {
             Event::PathClosed { path, .. } => {
                 self.paths.remove(&path);
                 self.node.handle_closed(path, now);
-                self.forget_path(path);
+                self.closed.push(path);
             }
             Event::Inbound(stream) => self.on_inbound(stream),
             Event::DialFailed { dial, peer, error } => {
@@ -30,8 +30,10 @@ impl Controller {
             Event::ListenFailed(error) => tracing::error!(%error, "a listener did not come back"),
             Event::Reserved { relay } => self.node.handle_reserved(relay, now),
             Event::ReservationLost { relay } => self.node.handle_reservation_lost(relay, now),
-            Event::Identified { peer, agent, listen, observed, .. } => {
-                self.agents.insert(peer, agent);
+            Event::Identified { peer, path, agent, listen, observed } => {
+                if let Some(known) = path.and_then(|path| self.paths.get_mut(&path)) {
+                    known.agent = Some(agent);
+                }
                 self.node.handle_identified(peer, &listen, &observed, now);
             }
             Event::Discovered { peer, address } => self.node.handle_address(&peer, address, now),
@@ -58,7 +60,7 @@ impl Controller {
         };
         tracing::debug!(peer = %handle.peer, path = %handle.path, remote = %handle.remote, "connected");
         let counters = Default::default();
-        self.paths.insert(handle.path, KnownPath { handle: handle.clone(), counters, reads: 0 });
+        self.paths.insert(handle.path, KnownPath { handle: handle.clone(), counters, agent: None, life: 0 });
         self.node.handle_opened(handle.peer, opened, now);
         self.on_join_connected(&handle);
     }

@@ -33,6 +33,9 @@ pub struct PeerCounters {
 #[derive(Debug, Default)]
 pub struct PathCounters {
     pub reads: Counter,
+    /// Writes that had to wait for the transport and then went on: it takes bytes again, so somebody acknowledged
+    /// earlier ones.
+    pub resumed_writes: Counter,
 }
 
 /// Why packets went nowhere, all peers together.

@@ -6,18 +6,18 @@ use peerup_packet::{IpPacket, clamp_mss};
 use peerup_router::{DropReason, RoutingTable, reply_for};
 use peerup_tun::Device;
 
-use super::{DataEvent, plane::Plane};
+use super::plane::Plane;
 
 /// Packets handled before other tasks get their turn.
 const BATCH: usize = 64;
 
-/// Reads the device until it fails.
-pub async fn read<D: Device + 'static>(plane: Rc<Plane<D>>, device: Rc<D>) {
+/// Reads the device until it fails, and says why.
+pub async fn read<D: Device + 'static>(plane: Rc<Plane<D>>, device: Rc<D>) -> String {
     let mut buffer = vec![0; usize::from(u16::MAX) + 1];
     loop {
         match device.recv(&mut buffer).await {
             Ok(len) => route(&plane, &device, &mut buffer[..len]),
-            Err(error) => return plane.emit(DataEvent::DeviceLost(error.to_string())),
+            Err(error) => return error.to_string(),
         }
         for _ in 1..BATCH {
             let Ok(len) = device.try_recv(&mut buffer) else { break };

@@ -1,6 +1,6 @@
 //! The receiving end of one path: a task that turns the peer's stream into packets for the host.
 
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use futures::{AsyncRead, AsyncReadExt};
 use peerup_packet::IpPacket;
@@ -17,6 +17,33 @@ use super::{
     counters::PathCounters,
     plane::{Peer, Plane},
 };
+
+/// Control messages cost the control thread work, up to 64 signatures each. An honest peer sends a few per minute.
+const CONTROL_BURST: f64 = 32.0;
+const CONTROL_PER_SECOND: f64 = 4.0;
+
+/// A token bucket for control messages of one stream.
+struct Allowance {
+    tokens: f64,
+    at: Instant,
+}
+
+impl Allowance {
+    fn new(now: Instant) -> Self {
+        Self { tokens: CONTROL_BURST, at: now }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let earned = now.saturating_duration_since(self.at).as_secs_f64() * CONTROL_PER_SECOND;
+        self.tokens = (self.tokens + earned).min(CONTROL_BURST);
+        self.at = now;
+        let granted = self.tokens >= 1.0;
+        if granted {
+            self.tokens -= 1.0;
+        }
+        granted
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum InletError {
@@ -39,6 +66,7 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
     mut stream: R,
 ) -> InletError {
     let mut deframer = Deframer::default();
+    let mut allowance = Allowance::new(peerup_clock::now());
     loop {
         let read = match stream.read(deframer.space()).await {
             Ok(0) if deframer.finish().is_err() => return InletError::Truncated,
@@ -50,7 +78,7 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
         let packets = peer.counters.rx_packets.get();
         deframer.filled(read);
         let skipped = deframer.skipped();
-        if let Err(error) = take_frames(path, &peer, &plane, &mut deframer).await {
+        if let Err(error) = take_frames(path, &peer, &plane, &mut deframer, &mut allowance).await {
             plane.shared.counters.malformed.add(1);
             return error.into();
         }
@@ -66,6 +94,7 @@ async fn take_frames<D: Device + 'static>(
     peer: &Peer,
     plane: &Plane<D>,
     deframer: &mut Deframer,
+    allowance: &mut Allowance,
 ) -> Result<(), BodyTooLong> {
     let table = plane.table();
     let index = table.as_ref().and_then(|table| table.index_of(&peer.id));
@@ -74,8 +103,11 @@ async fn take_frames<D: Device + 'static>(
             FrameKind::Packet => deliver(plane, peer, table.as_deref().zip(index), body).await,
             FrameKind::Probe => handle_probe(path, peer, plane, body),
             FrameKind::Control => match Control::parse(body) {
-                Ok(control) => plane.emit(DataEvent::Heard { path, control }),
-                Err(_) => plane.shared.counters.skipped.add(1),
+                Ok(Control::Unknown(_)) | Err(_) => plane.shared.counters.skipped.add(1),
+                Ok(control) if allowance.take(peerup_clock::now()) => {
+                    plane.emit(DataEvent::Heard { path, control });
+                }
+                Ok(_) => plane.shared.counters.skipped.add(1),
             },
             // Neither feature is offered in our hello, so a peer has no reason to send these.
             FrameKind::SuperPacket | FrameKind::Ack => plane.shared.counters.skipped.add(1),
@@ -109,5 +141,22 @@ fn handle_probe<D: Device + 'static>(path: PathId, peer: &Peer, plane: &Plane<D>
         }
         Ok(Probe { kind: ProbeKind::Reply, id }) => plane.answered(path, id),
         Err(_) => plane.shared.counters.skipped.add(1),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test needs some first instant")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_flood_of_control_messages_is_cut_to_a_few_per_second() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        let taken = (0..10_000).filter(|step| allowance.take(start + Duration::from_millis(*step))).count();
+        assert!(taken <= 32 + 40, "{taken}");
+        assert!(allowance.take(start + Duration::from_secs(60)), "it recovers");
     }
 }

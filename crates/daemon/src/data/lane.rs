@@ -19,6 +19,15 @@ pub const PARKED_FOR: Duration = Duration::from_secs(3);
 /// Freed buffers kept for reuse.
 const SPARE: usize = 256;
 
+/// What became of packets that left a lane.
+#[derive(Debug, Default)]
+pub struct Drained {
+    pub packets: u64,
+    pub bytes: u64,
+    /// Too old to be of use.
+    pub dropped: u64,
+}
+
 struct Queued {
     packet: Vec<u8>,
     at: Instant,
@@ -52,21 +61,23 @@ impl Lane {
         u64::from(full)
     }
 
-    /// Moves packets into `writer` until it is full. Returns how many were dropped for their age.
-    pub fn drain_into(&mut self, writer: &mut FrameWriter, now: Instant) -> u64 {
-        let mut dropped = 0;
+    /// Moves packets into `writer` until it is full.
+    pub fn drain_into(&mut self, writer: &mut FrameWriter, now: Instant) -> Drained {
+        let mut drained = Drained::default();
         while !writer.is_full() {
             let Some(head) = self.queue.front() else { break };
             let stale = now.saturating_duration_since(head.at) > MAX_AGE && self.bytes > SHORT;
             let seq = self.seq;
             if stale || writer.push_packet(seq, &head.packet).is_err() {
-                dropped += 1;
+                drained.dropped += 1;
             } else {
                 self.seq = seq.wrapping_add(1);
+                drained.packets += 1;
+                drained.bytes += head.packet.len() as u64;
             }
             self.pop();
         }
-        dropped
+        drained
     }
 
     /// Parked packets become ordinary ones: their wait was not congestion.
@@ -119,7 +130,7 @@ mod tests {
 
     fn drain(lane: &mut Lane, now: Instant) -> (usize, u64) {
         let mut writer = FrameWriter::new();
-        let dropped = lane.drain_into(&mut writer, now);
+        let dropped = lane.drain_into(&mut writer, now).dropped;
         (writer.as_bytes().len(), dropped)
     }
 

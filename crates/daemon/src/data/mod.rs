@@ -58,6 +58,7 @@ pub enum Command<D> {
         path: PathId,
         peer: PeerId,
         stream: Stream,
+        counters: Arc<PathCounters>,
     },
     /// The peer's stream on a path, hello done: an inlet.
     Inlet {
@@ -166,10 +167,6 @@ impl<D: Device + 'static> DataPlane<D> {
     pub async fn send(&self, command: Command<D>) {
         // The thread ends only when this value is dropped.
         let _ = self.commands.send(command).await;
-    }
-
-    pub fn sender(&self) -> &mpsc::Sender<Command<D>> {
-        &self.commands
     }
 
     pub async fn next_event(&mut self) -> Option<DataEvent> {

@@ -4,6 +4,8 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     rc::Rc,
+    sync::Arc,
+    time::Duration,
 };
 
 use futures::{AsyncWrite, AsyncWriteExt};
@@ -15,10 +17,16 @@ use peerup_wire::{
 };
 use tokio::sync::Notify;
 
-use super::plane::{Peer, Shared};
+use super::{
+    counters::PathCounters,
+    plane::{Peer, Shared},
+};
 
 /// Probes and control messages waiting on one path: a handful per second at most, unless the path is stuck.
 const MAX_URGENT: usize = 32;
+
+/// A write that takes longer than any copy had to wait for the other end.
+const WAITED: Duration = Duration::from_millis(2);
 
 enum Urgent {
     Probe(Probe),
@@ -85,6 +93,7 @@ pub async fn run<W: AsyncWrite + Unpin>(
     outlet: Rc<Outlet>,
     peer: Rc<Peer>,
     shared: Rc<Shared>,
+    path: Arc<PathCounters>,
     mut stream: W,
 ) -> Result<(), std::io::Error> {
     let mut writer = FrameWriter::new();
@@ -92,15 +101,21 @@ pub async fn run<W: AsyncWrite + Unpin>(
         writer.clear();
         outlet.collect(&mut writer);
         if peer.uses(outlet.path) {
-            let dropped = peer.lane.borrow_mut().drain_into(&mut writer, peerup_clock::now());
-            shared.counters.dropped_many(DropReason::QueueDelay, dropped);
+            let drained = peer.lane.borrow_mut().drain_into(&mut writer, peerup_clock::now());
+            shared.counters.dropped_many(DropReason::QueueDelay, drained.dropped);
+            peer.counters.tx_packets.add(drained.packets);
+            peer.counters.tx_bytes.add(drained.bytes);
         }
         if writer.is_empty() {
             outlet.wake.notified().await;
             continue;
         }
+        let begun = peerup_clock::now();
         stream.write_all(writer.as_bytes()).await?;
         stream.flush().await?;
+        if peerup_clock::now().saturating_duration_since(begun) > WAITED {
+            path.resumed_writes.add(1);
+        }
     }
     stream.close().await
 }

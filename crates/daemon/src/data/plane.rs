@@ -3,18 +3,23 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use peerup_packet::{IpPacket, Unreachable, unreachable};
 use peerup_router::{DropReason, RoutingTable};
 use peerup_tun::Device;
 use peerup_types::{PathId, PeerId};
 use peerup_wire::frame::{Probe, ProbeKind};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
     task::{AbortHandle, JoinHandle, spawn_local},
 };
 
@@ -43,6 +48,8 @@ pub struct Peer {
     active: Cell<Option<PathId>>,
     outlets: RefCell<BTreeMap<PathId, Rc<Outlet>>>,
     wanted: Cell<Option<Instant>>,
+    /// Whether a task looks after packets that wait for a path.
+    watched: Cell<bool>,
     traffic: Cell<Option<Instant>>,
 }
 
@@ -55,6 +62,7 @@ impl Peer {
             active: Cell::new(None),
             outlets: RefCell::default(),
             wanted: Cell::new(None),
+            watched: Cell::new(false),
             traffic: Cell::new(None),
         }
     }
@@ -81,6 +89,11 @@ struct Attached<D> {
     reader: JoinHandle<()>,
 }
 
+/// A panic in one task costs that stream or device, is reported, and is counted by the panic hook.
+async fn guarded<T>(task: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(task).catch_unwind().await.map_err(|_| "the task panicked".to_owned())
+}
+
 pub struct Plane<D> {
     pub shared: Rc<Shared>,
     events: mpsc::Sender<DataEvent>,
@@ -88,7 +101,8 @@ pub struct Plane<D> {
     peers: RefCell<BTreeMap<PeerId, Rc<Peer>>>,
     owners: RefCell<BTreeMap<PathId, Rc<Peer>>>,
     inlets: RefCell<BTreeMap<PathId, AbortHandle>>,
-    probes: RefCell<BTreeMap<(PathId, u64), Instant>>,
+    /// By number, so that the oldest is the first.
+    probes: RefCell<BTreeMap<u64, (PathId, Instant)>>,
     attached: RefCell<Option<Attached<D>>>,
 }
 
@@ -126,9 +140,20 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     pub fn emit(&self, event: DataEvent) {
-        // A full channel means that the control thread is far behind; it polls what matters.
-        if self.events.try_send(event).is_err() {
-            tracing::debug!("an event was dropped: the control thread is behind");
+        let Err(TrySendError::Full(event)) = self.events.try_send(event) else { return };
+        match event {
+            // One per stream or device, and nothing repeats them: they wait for room.
+            DataEvent::Broken { .. } | DataEvent::DeviceLost(_) => {
+                let events = self.events.clone();
+                spawn_local(async move { events.send(event).await });
+            }
+            // Facts that come again: the control thread is far behind and will hear the next one.
+            DataEvent::Answer { .. }
+            | DataEvent::Heard { .. }
+            | DataEvent::Wanted(_)
+            | DataEvent::Traffic(_) => {
+                tracing::debug!("an event was dropped: the control thread is behind");
+            }
         }
     }
 
@@ -138,8 +163,6 @@ impl<D: Device + 'static> Plane<D> {
             return self.shared.counters.dropped(DropReason::UnknownPeer);
         };
         let now = peerup_clock::now();
-        peer.counters.tx_packets.add(1);
-        peer.counters.tx_bytes.add(packet.len() as u64);
         if peer.active.get().is_some() {
             self.note_traffic(&peer, now);
             let dropped = peer.lane.borrow_mut().push(packet, now);
@@ -170,16 +193,24 @@ impl<D: Device + 'static> Plane<D> {
     /// Keeps a packet for a peer that is being reached, and answers it when that takes too long.
     fn park(self: &Rc<Self>, peer: Rc<Peer>, packet: &[u8], now: Instant) {
         self.want(&peer.id);
-        let first = peer.lane.borrow().is_empty();
         let dropped = peer.lane.borrow_mut().park(packet, now);
         self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
-        if first {
-            let plane = self.clone();
-            spawn_local(async move { plane.expire_parked(peer).await });
-        }
+        self.watch_parked(peer);
     }
 
-    async fn expire_parked(&self, peer: Rc<Peer>) {
+    /// Makes sure that packets of a peer without a path do not wait for ever.
+    fn watch_parked(self: &Rc<Self>, peer: Rc<Peer>) {
+        if peer.lane.borrow().is_empty() || peer.watched.replace(true) {
+            return;
+        }
+        let plane = self.clone();
+        spawn_local(async move {
+            plane.expire_parked(&peer).await;
+            peer.watched.set(false);
+        });
+    }
+
+    async fn expire_parked(&self, peer: &Peer) {
         while peer.active.get().is_none() && !peer.lane.borrow().is_empty() {
             tokio::time::sleep(PARKED_FOR / 4).await;
             if peer.active.get().is_none() {
@@ -206,7 +237,8 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     pub fn answered(&self, path: PathId, id: u64) {
-        if let Some(sent) = self.probes.borrow_mut().remove(&(path, id)) {
+        let asked = self.probes.borrow_mut().remove(&id);
+        if let Some((_, sent)) = asked.filter(|(on, _)| *on == path) {
             let rtt = peerup_clock::now().saturating_duration_since(sent);
             self.emit(DataEvent::Answer { path, id, rtt });
         }
@@ -217,7 +249,9 @@ impl<D: Device + 'static> Plane<D> {
             Command::Attach(device) => self.attach(device),
             Command::Detach(closed) => self.detach(Some(closed)),
             Command::Table { table, counters } => self.set_table(table, counters),
-            Command::Outlet { path, peer, stream } => self.add_outlet(path, peer, stream),
+            Command::Outlet { path, peer, stream, counters } => {
+                self.add_outlet(path, peer, stream, counters);
+            }
             Command::Inlet { path, peer, stream, counters } => self.add_inlet(path, peer, stream, counters),
             Command::Use { peer, path } => self.switch(peer, path),
             Command::Remove(path) => self.remove(path),
@@ -233,7 +267,11 @@ impl<D: Device + 'static> Plane<D> {
     fn attach(self: &Rc<Self>, device: D) {
         self.detach(None);
         let device = Rc::new(device);
-        let reader = spawn_local(device::read(self.clone(), device.clone()));
+        let (plane, source) = (self.clone(), device.clone());
+        let reader = spawn_local(async move {
+            let lost = guarded(device::read(plane.clone(), source)).await;
+            plane.emit(DataEvent::DeviceLost(lost.unwrap_or_else(|panic| panic)));
+        });
         *self.attached.borrow_mut() = Some(Attached { device, reader });
     }
 
@@ -265,17 +303,25 @@ impl<D: Device + 'static> Plane<D> {
         *self.table.borrow_mut() = Some(table);
     }
 
-    fn add_outlet(self: &Rc<Self>, path: PathId, peer: PeerId, stream: peerup_swarm::Stream) {
+    fn add_outlet(
+        self: &Rc<Self>,
+        path: PathId,
+        peer: PeerId,
+        stream: peerup_swarm::Stream,
+        counters: Arc<PathCounters>,
+    ) {
         let Some(peer) = self.peer(&peer) else { return };
         let handle = Rc::new(Outlet::new(path));
         peer.outlets.borrow_mut().insert(path, handle.clone());
         let plane = self.clone();
-        let task = outlet::run(handle, peer.clone(), self.shared.clone(), stream);
+        let task = outlet::run(handle, peer.clone(), self.shared.clone(), counters, stream);
         self.owners.borrow_mut().insert(path, peer);
         // Not aborted with the path: it finishes the batch it is writing and then sees that it is closed.
         spawn_local(async move {
-            if let Err(error) = task.await {
-                plane.emit(DataEvent::Broken { path, error: error.to_string() });
+            match guarded(task).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => plane.emit(DataEvent::Broken { path, error: error.to_string() }),
+                Err(error) => plane.emit(DataEvent::Broken { path, error }),
             }
         });
     }
@@ -292,31 +338,35 @@ impl<D: Device + 'static> Plane<D> {
         let task = inlet::run(path, peer.clone(), self.clone(), counters, stream);
         self.owners.borrow_mut().insert(path, peer);
         let task = spawn_local(async move {
-            let error = task.await;
-            plane.emit(DataEvent::Broken { path, error: error.to_string() });
+            let error = guarded(task).await.map_or_else(|panic| panic, |error| error.to_string());
+            plane.emit(DataEvent::Broken { path, error });
         });
         if let Some(older) = self.inlets.borrow_mut().insert(path, task.abort_handle()) {
             older.abort();
         }
     }
 
-    fn switch(&self, peer: PeerId, path: Option<PathId>) {
+    fn switch(self: &Rc<Self>, peer: PeerId, path: Option<PathId>) {
         let Some(peer) = self.peer(&peer) else { return };
         let parked = peer.active.replace(path).is_none();
         if parked {
             peer.lane.borrow_mut().unpark(peerup_clock::now());
         }
         peer.wake();
+        if path.is_none() {
+            self.watch_parked(peer);
+        }
     }
 
-    fn remove(&self, path: PathId) {
-        self.probes.borrow_mut().retain(|(of, _), _| *of != path);
+    fn remove(self: &Rc<Self>, path: PathId) {
+        self.probes.borrow_mut().retain(|_, (of, _)| *of != path);
         if let Some(peer) = self.owners.borrow_mut().remove(&path) {
             if let Some(outlet) = peer.outlets.borrow_mut().remove(&path) {
                 outlet.close();
             }
             if peer.uses(path) {
                 peer.active.set(None);
+                self.watch_parked(peer);
             }
         }
         if let Some(inlet) = self.inlets.borrow_mut().remove(&path) {
@@ -329,7 +379,7 @@ impl<D: Device + 'static> Plane<D> {
         while probes.len() >= MAX_PROBES {
             probes.pop_first();
         }
-        probes.insert((path, id), peerup_clock::now());
+        probes.insert(id, (path, peerup_clock::now()));
         if let Some(peer) = self.owners.borrow().get(&path) {
             peer.outlet(path, |outlet| outlet.probe(Probe { kind: ProbeKind::Request, id }));
         }
