@@ -24,8 +24,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// 500 Mbit/s at 100 ms are 6.25 MB in flight; half again for what waits for a missing packet.
 const STREAM_WINDOW: u32 = 10 << 20;
-/// Two streams at full speed. Also what a peer may make us hold.
-const CONNECTION_WINDOW: u32 = 20 << 20;
+/// Two streams at full speed. Also what a peer may make us hold, and the most we hold for it.
+pub(crate) const CONNECTION_WINDOW: u32 = 20 << 20;
 /// Streams a peer may have open; libp2p opens one per protocol and request.
 const STREAMS: u32 = 256;
 /// Datagrams nobody has read yet; the oldest give way.

@@ -2,13 +2,14 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use futures::{FutureExt, future::BoxFuture};
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 
-use super::{connecting::Error, stream::Stream};
+use super::{backlog::Backlog, config::CONNECTION_WINDOW, connecting::Error, stream::Stream};
 
 type Opening = BoxFuture<'static, Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>>;
 
@@ -16,6 +17,7 @@ type Opening = BoxFuture<'static, Result<(quinn::SendStream, quinn::RecvStream),
 /// are still held elsewhere.
 pub struct Connection {
     handle: quinn::Connection,
+    backlog: Arc<Backlog>,
     inbound: Option<Opening>,
     outbound: Option<Opening>,
     closing: Option<BoxFuture<'static, quinn::ConnectionError>>,
@@ -23,11 +25,17 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(handle: quinn::Connection) -> Self {
-        Self { handle, inbound: None, outbound: None, closing: None }
+        let backlog = Arc::new(Backlog::new(handle.clone(), CONNECTION_WINDOW.into()));
+        Self { handle, backlog, inbound: None, outbound: None, closing: None }
     }
 
+    /// For RTT, loss, path MTU and datagrams.
     pub fn handle(&self) -> &quinn::Connection {
         &self.handle
+    }
+
+    fn stream(&self, (send, receive): (quinn::SendStream, quinn::RecvStream)) -> Stream {
+        Stream::new(send, receive, self.backlog.clone())
     }
 }
 
@@ -46,7 +54,7 @@ impl StreamMuxer for Connection {
         let opening = self.inbound.get_or_insert_with(|| async move { handle.accept_bi().await }.boxed());
         let opened = ready!(opening.poll_unpin(cx));
         self.inbound = None;
-        Poll::Ready(opened.map(Stream::new).map_err(Error::from))
+        Poll::Ready(Ok(self.stream(opened?)))
     }
 
     fn poll_outbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
@@ -54,7 +62,7 @@ impl StreamMuxer for Connection {
         let opening = self.outbound.get_or_insert_with(|| async move { handle.open_bi().await }.boxed());
         let opened = ready!(opening.poll_unpin(cx));
         self.outbound = None;
-        Poll::Ready(opened.map(Stream::new).map_err(Error::from))
+        Poll::Ready(Ok(self.stream(opened?)))
     }
 
     /// Nothing to drive (quinn has its own tasks) and no address to change (migration is off).

@@ -14,6 +14,7 @@
 //! and a path is dialed anew from the new address).
 
 mod address;
+mod backlog;
 mod config;
 mod connecting;
 mod connection;

@@ -3,21 +3,25 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use futures::{AsyncRead, AsyncWrite};
+
+use super::backlog::Backlog;
 
 /// Closing finishes our direction and leaves the other one readable. Dropping finishes as well, and asks the peer to
 /// stop sending.
 pub struct Stream {
     send: quinn::SendStream,
     receive: quinn::RecvStream,
+    backlog: Arc<Backlog>,
 }
 
 impl Stream {
-    pub(crate) fn new((send, receive): (quinn::SendStream, quinn::RecvStream)) -> Self {
-        Self { send, receive }
+    pub(crate) fn new(send: quinn::SendStream, receive: quinn::RecvStream, backlog: Arc<Backlog>) -> Self {
+        Self { send, receive, backlog }
     }
 }
 
@@ -29,7 +33,9 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, bytes).map_err(io::Error::from)
+        let written = ready!(Pin::new(&mut self.send).poll_write(cx, bytes))?;
+        self.backlog.wrote(written);
+        Poll::Ready(Ok(written))
     }
 
     /// QUIC sends on its own as soon as congestion control allows it.
