@@ -27,6 +27,8 @@ use libp2p::{
     },
 };
 
+use crate::refusals::Refusals;
+
 /// Guests at once: an invite needs one, a mistyped code a second; more is somebody trying the door.
 const MAX_GUESTS: usize = 10;
 /// Long enough for the pairing handshake over a slow relay.
@@ -85,7 +87,7 @@ pub struct Behaviour {
     admission: Arc<Admission>,
     guests: BTreeMap<ConnectionId, PeerId>,
     deadlines: FuturesUnordered<BoxFuture<'static, ConnectionId>>,
-    refused: u64,
+    refusals: Refusals,
 }
 
 impl Behaviour {
@@ -95,7 +97,7 @@ impl Behaviour {
 
     /// Connections refused since the start.
     pub fn refused(&self) -> u64 {
-        self.refused
+        self.refusals.total()
     }
 
     fn check(&mut self, connection: ConnectionId, peer: PeerId) -> Result<(), ConnectionDenied> {
@@ -112,8 +114,10 @@ impl Behaviour {
     }
 
     fn refuse(&mut self, why: Refused) -> Result<(), ConnectionDenied> {
-        self.refused += 1;
-        tracing::info!(%why, "inbound connection refused");
+        match self.refusals.record() {
+            true => tracing::info!(%why, "inbound connection refused; more will be counted"),
+            false => tracing::debug!(%why, "inbound connection refused"),
+        }
         Err(ConnectionDenied::new(why))
     }
 }
@@ -158,6 +162,9 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        while let Poll::Ready(count) = self.refusals.poll_summary(cx) {
+            tracing::info!(count, "more inbound connections refused within a minute");
+        }
         while let Poll::Ready(Some(connection)) = Pin::new(&mut self.deadlines).poll_next_unpin(cx) {
             let Some(peer_id) = self.guests.remove(&connection) else { continue };
             // A guest whose pairing succeeded meanwhile stays.

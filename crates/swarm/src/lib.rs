@@ -23,6 +23,7 @@ mod endpoint;
 mod event;
 mod gater;
 mod paths;
+mod refusals;
 mod security;
 mod shell;
 mod transport;
