@@ -20,6 +20,9 @@ use crate::{
 const MAX_CONNECTIONS_PER_PEER: u32 = 16;
 /// Handshakes in progress that others may cause.
 const MAX_PENDING_INCOMING: u32 = 256;
+/// Dials in progress, own and those that peers cause through hole punching: several peers raced at once over all
+/// their addresses. A dial beyond fails at once and is tried again by whoever wanted it.
+const MAX_PENDING_OUTGOING: u32 = 64;
 
 #[derive(NetworkBehaviour)]
 pub struct Behaviour {
@@ -95,7 +98,8 @@ pub fn limits() -> connection_limits::Behaviour {
     connection_limits::Behaviour::new(
         connection_limits::ConnectionLimits::default()
             .with_max_established_per_peer(Some(MAX_CONNECTIONS_PER_PEER))
-            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING)),
+            .with_max_pending_incoming(Some(MAX_PENDING_INCOMING))
+            .with_max_pending_outgoing(Some(MAX_PENDING_OUTGOING)),
     )
 }
 

@@ -154,6 +154,14 @@ async fn an_overlay_address_is_never_dialed() {
 }
 
 #[tokio::test]
+async fn dials_in_progress_are_bounded() {
+    let mut a = node();
+    let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
+    let started = (0..200).take_while(|_| a.dial(PeerId::random(), vec![address.clone()]).is_ok()).count();
+    assert_eq!(started, 64);
+}
+
+#[tokio::test]
 async fn a_panic_rebuilds_the_swarm_with_its_listeners_and_reports_lost_paths() {
     let (mut a, mut b) = (node(), node());
     trust(&mut a, &mut b);
