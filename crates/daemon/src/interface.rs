@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use peerup_netcfg::{HostNetwork, Overlay, check_range};
-use peerup_tun::TunDevice;
+use peerup_tun::{TunDevice, TunOptions};
 use peerup_types::OverlayAddrs;
 use tokio::runtime::Handle;
 
@@ -42,7 +42,7 @@ impl Interface {
         check_range(settings.v4_range, &settings.name).await?;
         let device = {
             let _io = io.enter();
-            TunDevice::create(&settings.name, settings.mtu)?
+            TunDevice::create_with(&settings.name, TunOptions::with_offload(settings.mtu))?
         };
         host.configure(&Overlay {
             interface: settings.name.clone(),

@@ -91,6 +91,11 @@ impl RoutingTable {
 
     /// The peer that a packet from the TUN device goes to.
     pub fn outbound(&self, packet: &IpPacket<'_>) -> Result<PeerIndex, DropReason> {
+        self.outbound_within(packet, packet.as_bytes().len())
+    }
+
+    /// The same for a super-packet: `longest` is the longest packet that it becomes, which is what the MTU bounds.
+    pub fn outbound_within(&self, packet: &IpPacket<'_>, longest: usize) -> Result<PeerIndex, DropReason> {
         let (source, destination) = (packet.source(), packet.destination());
         if self.is_group(destination) || source.is_multicast() {
             return Err(DropReason::Multicast);
@@ -102,7 +107,7 @@ impl RoutingTable {
             return Err(DropReason::DestinationOwn);
         }
         let index = self.route(destination)?;
-        if packet.as_bytes().len() > usize::from(self.mtu) {
+        if longest > usize::from(self.mtu) {
             return Err(DropReason::TooBig);
         }
         Ok(index)

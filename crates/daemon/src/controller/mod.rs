@@ -21,7 +21,7 @@ use peerup_tun::TunDevice;
 use peerup_types::{Multiaddr, PathId, PeerId, Protocol};
 use peerup_wire::{
     control::{Control, GoodbyeReason},
-    hello::{Hello, HelloAck},
+    hello::{FEATURE_SUPER_PACKETS, Hello, HelloAck},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -427,7 +427,8 @@ impl Controller {
                 }
                 let Some(known) = self.paths.get(&path) else { return };
                 let counters = known.counters.clone();
-                self.data.send(Command::Outlet { path, peer, stream, counters }).await;
+                let supers = takes_supers(&ack);
+                self.data.send(Command::Outlet { path, peer, stream, counters, supers }).await;
                 if self.node.handle_ack(path, &ack, now, peerup_clock::unix()) {
                     self.seen(peer);
                 }
@@ -590,6 +591,13 @@ impl Controller {
                 _ = self.swarm.next_event() => {}
             }
         }
+    }
+}
+
+fn takes_supers(ack: &HelloAck) -> bool {
+    match ack {
+        HelloAck::Accepted(hello) => hello.features & FEATURE_SUPER_PACKETS != 0,
+        HelloAck::Refused { .. } => false,
     }
 }
 

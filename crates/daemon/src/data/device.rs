@@ -2,18 +2,21 @@
 
 use std::rc::Rc;
 
-use peerup_packet::{IpPacket, clamp_mss};
+use peerup_packet::{
+    IpPacket, clamp_mss,
+    gso::{self, VirtioNetHeader},
+};
 use peerup_router::{DropReason, RoutingTable, reply_for};
-use peerup_tun::Device;
+use peerup_tun::{Device, MAX_FRAME_LEN};
 
-use super::plane::Plane;
+use super::{lane::Form, plane::Plane};
 
 /// Packets handled before other tasks get their turn.
 const BATCH: usize = 64;
 
 /// Reads the device until it fails, and says why.
 pub async fn read<D: Device + 'static>(plane: Rc<Plane<D>>, device: Rc<D>) -> String {
-    let mut buffer = vec![0; usize::from(u16::MAX) + 1];
+    let mut buffer = vec![0; MAX_FRAME_LEN];
     loop {
         match device.recv(&mut buffer).await {
             Ok(len) => route(&plane, &device, &mut buffer[..len]),
@@ -27,19 +30,49 @@ pub async fn read<D: Device + 'static>(plane: Rc<Plane<D>>, device: Rc<D>) -> St
     }
 }
 
-fn route<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, bytes: &mut [u8]) {
+fn route<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, frame: &mut [u8]) {
     let Some(table) = plane.table() else { return };
-    clamp_mss(bytes, table.mtu());
+    if !device.has_vnet_header() {
+        clamp_mss(frame, table.mtu());
+        return route_plain(plane, device, &table, frame);
+    }
+    let Some((header, packet)) = frame.split_first_chunk_mut() else {
+        return plane.shared.counters.dropped(DropReason::Malformed);
+    };
+    let described = VirtioNetHeader::parse(header);
+    gso::clamp_mss(described, packet, table.mtu());
+    if described.is_ordinary() {
+        return route_plain(plane, device, &table, packet);
+    }
+    let Ok(view) = gso::validate(described, packet, usize::MAX) else {
+        // What no peer may send, the own kernel may: a checksum inside a tunnel of its own. Completed, it is ordinary.
+        if gso::complete_checksum(described, packet).is_ok() {
+            route_plain(plane, device, &table, packet);
+        }
+        return;
+    };
+    match table.outbound_within(view.packet(), view.segment_len()) {
+        Ok(index) => {
+            *header = view.header().emit();
+            if let Some(peer) = table.peer(index) {
+                plane.queue(peer, Form::Super, frame);
+            }
+        }
+        Err(reason) => refuse(plane, device, &table, reason, view.packet()),
+    }
+}
+
+fn route_plain<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, table: &RoutingTable, bytes: &[u8]) {
     let Ok(packet) = IpPacket::parse(bytes) else {
         return plane.shared.counters.dropped(DropReason::Malformed);
     };
     match table.outbound(&packet) {
         Ok(index) => {
             if let Some(peer) = table.peer(index) {
-                plane.queue(peer, packet.as_bytes());
+                plane.queue(peer, Form::Plain, packet.as_bytes());
             }
         }
-        Err(reason) => refuse(plane, device, &table, reason, &packet),
+        Err(reason) => refuse(plane, device, table, reason, &packet),
     }
 }
 
@@ -59,6 +92,6 @@ fn refuse<D: Device + 'static>(
     }
     // An answer that finds the host busy is lost like any other packet.
     if let Some(reply) = reply_for(reason, packet, table) {
-        let _ = device.try_send(&reply);
+        let _ = device.try_send_packet(&reply);
     }
 }

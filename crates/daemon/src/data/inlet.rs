@@ -3,7 +3,10 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use futures::{AsyncRead, AsyncReadExt};
-use peerup_packet::IpPacket;
+use peerup_packet::{
+    IpPacket,
+    gso::{self, VirtioNetHeader},
+};
 use peerup_router::{DropReason, PeerIndex, RoutingTable};
 use peerup_tun::Device;
 use peerup_types::PathId;
@@ -15,6 +18,7 @@ use peerup_wire::{
 use super::{
     DataEvent,
     counters::PathCounters,
+    lane::split_header,
     plane::{Peer, Plane},
 };
 
@@ -101,6 +105,7 @@ async fn take_frames<D: Device + 'static>(
     while let Some(Frame { kind, body, .. }) = deframer.next_frame()? {
         match kind {
             FrameKind::Packet => deliver(plane, peer, table.as_deref().zip(index), body).await,
+            FrameKind::SuperPacket => deliver_super(plane, peer, table.as_deref().zip(index), body).await,
             FrameKind::Probe => handle_probe(path, peer, plane, body),
             FrameKind::Control => match Control::parse(body) {
                 Ok(Control::Unknown(_)) | Err(_) => plane.shared.counters.skipped.add(1),
@@ -109,8 +114,8 @@ async fn take_frames<D: Device + 'static>(
                 }
                 Ok(_) => plane.shared.counters.skipped.add(1),
             },
-            // Neither feature is offered in our hello, so a peer has no reason to send these.
-            FrameKind::SuperPacket | FrameKind::Ack => plane.shared.counters.skipped.add(1),
+            // Not offered in our hello, so a peer has no reason to send these.
+            FrameKind::Ack => plane.shared.counters.skipped.add(1),
         }
     }
     Ok(())
@@ -132,6 +137,28 @@ async fn deliver<D: Device + 'static>(
     peer.counters.rx_packets.add(1);
     peer.counters.rx_bytes.add(body.len() as u64);
     plane.write(body).await;
+}
+
+/// The same for a super-packet. It goes into the kernel, so every field of its header is held against the packet.
+async fn deliver_super<D: Device + 'static>(
+    plane: &Plane<D>,
+    peer: &Peer,
+    route: Option<(&RoutingTable, PeerIndex)>,
+    body: &[u8],
+) {
+    let counters = &plane.shared.counters;
+    let Some((table, index)) = route else { return counters.dropped(DropReason::UnknownPeer) };
+    let Some((header, packet)) = split_header(body) else { return counters.dropped(DropReason::Malformed) };
+    let mtu = usize::from(table.mtu());
+    let Ok(view) = gso::validate(VirtioNetHeader::parse(header), packet, usize::from(u16::MAX)) else {
+        return counters.dropped(DropReason::Malformed);
+    };
+    if let Err(reason) = table.inbound(index, view.packet()) {
+        return counters.dropped(reason);
+    }
+    peer.counters.rx_packets.add(1);
+    peer.counters.rx_bytes.add(packet.len() as u64);
+    plane.write_super(body, &view, mtu).await;
 }
 
 fn handle_probe<D: Device + 'static>(path: PathId, peer: &Peer, plane: &Plane<D>, body: &[u8]) {

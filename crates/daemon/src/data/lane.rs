@@ -5,19 +5,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use peerup_wire::frame::FrameWriter;
+use peerup_packet::gso::{self, SuperPacketView, VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
+use peerup_wire::frame::{self, FrameWriter};
 
-/// Bytes queued for a peer with a path. At 50 ms this is 80 Mbit/s of standing queue; faster paths drain it faster.
-const MAX_BYTES: usize = 512 * 1024;
+/// Bytes queued for a peer with a path: sixteen of the largest super-packets.
+const MAX_BYTES: usize = 1024 * 1024;
 /// A packet older than this tells its sender nothing useful; dropping it makes inner TCP slow down.
 const MAX_AGE: Duration = Duration::from_millis(50);
-/// A short queue is not congestion but a writer that was not scheduled; it is never dropped for its age.
-const SHORT: usize = 16 * 1024;
+/// A short queue is not congestion but a writer that was not scheduled, or one super-packet on a slow path; it is never
+/// dropped for its age.
+const SHORT: usize = 128 * 1024;
 /// Packets that wait for a peer without a path, and how long (DESIGN §3).
 const MAX_PARKED: usize = 64;
 pub const PARKED_FOR: Duration = Duration::from_secs(3);
-/// Freed buffers kept for reuse.
-const SPARE: usize = 256;
+/// Freed buffers kept for reuse; each may have grown to a super-packet.
+const SPARE: usize = 32;
 
 /// What became of packets that left a lane.
 #[derive(Debug, Default)]
@@ -28,8 +30,27 @@ pub struct Drained {
     pub dropped: u64,
 }
 
+/// What a queued body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// One IP packet.
+    Plain,
+    /// A virtio header and behind it what it describes, validated.
+    Super,
+}
+
+/// What the other side takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Far {
+    /// Super-packets are sent as they are; otherwise they are cut first.
+    pub supers: bool,
+    /// The longest packet after cutting.
+    pub mtu: usize,
+}
+
 struct Queued {
-    packet: Vec<u8>,
+    body: Vec<u8>,
+    form: Form,
     at: Instant,
 }
 
@@ -39,45 +60,91 @@ pub struct Lane {
     bytes: usize,
     seq: u32,
     spare: Vec<Vec<u8>>,
+    /// Holds one packet while a super-packet is cut.
+    scratch: Vec<u8>,
 }
 
 impl Lane {
     /// Queues a packet for a peer that has a path. Returns how many packets were dropped.
-    pub fn push(&mut self, packet: &[u8], now: Instant) -> u64 {
-        if self.bytes + packet.len() > MAX_BYTES {
+    pub fn push(&mut self, form: Form, body: &[u8], now: Instant) -> u64 {
+        if self.bytes + body.len() > MAX_BYTES {
             return 1;
         }
-        self.append(packet, now);
+        self.append(form, body, now);
         0
     }
 
     /// Queues a packet for a peer that has none yet; the oldest gives way.
-    pub fn park(&mut self, packet: &[u8], now: Instant) -> u64 {
+    pub fn park(&mut self, form: Form, body: &[u8], now: Instant) -> u64 {
         let full = self.queue.len() >= MAX_PARKED;
         if full {
             self.pop();
         }
-        self.append(packet, now);
+        self.append(form, body, now);
         u64::from(full)
     }
 
     /// Moves packets into `writer` until it is full.
-    pub fn drain_into(&mut self, writer: &mut FrameWriter, now: Instant) -> Drained {
+    pub fn drain_into(&mut self, writer: &mut FrameWriter, far: Far, now: Instant) -> Drained {
         let mut drained = Drained::default();
         while !writer.is_full() {
-            let Some(head) = self.queue.front() else { break };
-            let stale = now.saturating_duration_since(head.at) > MAX_AGE && self.bytes > SHORT;
-            let seq = self.seq;
-            if stale || writer.push_packet(seq, &head.packet).is_err() {
+            let Some(head) = self.take() else { break };
+            let crowded = self.bytes + head.body.len() > SHORT;
+            if crowded && now.saturating_duration_since(head.at) > MAX_AGE {
                 drained.dropped += 1;
             } else {
-                self.seq = seq.wrapping_add(1);
-                drained.packets += 1;
-                drained.bytes += head.packet.len() as u64;
+                self.frame(writer, &head, far, &mut drained);
             }
-            self.pop();
+            self.recycle(head.body);
         }
         drained
+    }
+
+    fn frame(&mut self, writer: &mut FrameWriter, queued: &Queued, far: Far, drained: &mut Drained) {
+        match (queued.form, split_header(&queued.body)) {
+            (Form::Super, Some((header, packet))) if far.supers => {
+                let header = frame::VirtioNetHeader::parse(header);
+                let framed = writer.push_super_packet(self.seq, &header, packet).is_ok();
+                self.count(framed, packet.len(), drained);
+            }
+            (Form::Super, Some((header, packet))) => {
+                let header = VirtioNetHeader::parse(header);
+                match gso::validate(header, packet, usize::MAX) {
+                    Ok(view) => self.cut(writer, &view, far.mtu, drained),
+                    Err(_) => drained.dropped += 1,
+                }
+            }
+            (Form::Super, None) => drained.dropped += 1,
+            (Form::Plain, _) => {
+                let framed = writer.push_packet(self.seq, &queued.body).is_ok();
+                self.count(framed, queued.body.len(), drained);
+            }
+        }
+    }
+
+    fn cut(
+        &mut self,
+        writer: &mut FrameWriter,
+        view: &SuperPacketView<'_>,
+        mtu: usize,
+        drained: &mut Drained,
+    ) {
+        let Ok(mut segments) = view.segments_within(mtu) else { return drained.dropped += 1 };
+        let mut scratch = std::mem::take(&mut self.scratch);
+        while let Some(packet) = segments.next(&mut scratch) {
+            let framed = writer.push_packet(self.seq, packet).is_ok();
+            self.count(framed, packet.len(), drained);
+        }
+        self.scratch = scratch;
+    }
+
+    fn count(&mut self, framed: bool, len: usize, drained: &mut Drained) {
+        if !framed {
+            return drained.dropped += 1;
+        }
+        self.seq = self.seq.wrapping_add(1);
+        drained.packets += 1;
+        drained.bytes += len as u64;
     }
 
     /// Parked packets become ordinary ones: their wait was not congestion.
@@ -91,7 +158,7 @@ impl Lane {
     pub fn expired(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut expired = Vec::new();
         while self.queue.front().is_some_and(|head| head.at + PARKED_FOR <= now) {
-            expired.extend(self.take());
+            expired.extend(self.take().map(Queued::into_packet));
         }
         expired
     }
@@ -100,27 +167,47 @@ impl Lane {
         self.queue.is_empty()
     }
 
-    fn append(&mut self, packet: &[u8], at: Instant) {
+    fn append(&mut self, form: Form, body: &[u8], at: Instant) {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
-        buffer.extend_from_slice(packet);
-        self.bytes += packet.len();
-        self.queue.push_back(Queued { packet: buffer, at });
+        buffer.extend_from_slice(body);
+        self.bytes += body.len();
+        self.queue.push_back(Queued { body: buffer, form, at });
     }
 
-    fn take(&mut self) -> Option<Vec<u8>> {
+    fn take(&mut self) -> Option<Queued> {
         let head = self.queue.pop_front()?;
-        self.bytes -= head.packet.len();
-        Some(head.packet)
+        self.bytes -= head.body.len();
+        Some(head)
     }
 
     fn pop(&mut self) {
-        if let Some(buffer) = self.take()
-            && self.spare.len() < SPARE
-        {
+        if let Some(head) = self.take() {
+            self.recycle(head.body);
+        }
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE {
             self.spare.push(buffer);
         }
     }
+}
+
+impl Queued {
+    /// The packet without its virtio header, for an answer to its sender.
+    fn into_packet(self) -> Vec<u8> {
+        let Self { mut body, form, .. } = self;
+        if form == Form::Super {
+            body.drain(..VIRTIO_NET_HEADER_LEN.min(body.len()));
+        }
+        body
+    }
+}
+
+/// A virtio header and what is behind it.
+pub fn split_header(frame: &[u8]) -> Option<(&[u8; VIRTIO_NET_HEADER_LEN], &[u8])> {
+    frame.split_first_chunk()
 }
 
 #[cfg(test)]
@@ -130,33 +217,33 @@ mod tests {
 
     fn drain(lane: &mut Lane, now: Instant) -> (usize, u64) {
         let mut writer = FrameWriter::new();
-        let dropped = lane.drain_into(&mut writer, now).dropped;
+        let dropped = lane.drain_into(&mut writer, Far { supers: true, mtu: 1380 }, now).dropped;
         (writer.as_bytes().len(), dropped)
     }
 
     #[test]
     fn a_full_lane_drops_the_newcomer_and_says_so() {
         let (mut lane, now) = (Lane::default(), Instant::now());
-        let dropped: u64 = (0..1000).map(|_| lane.push(&[0; 1380], now)).sum();
+        let dropped: u64 = (0..1000).map(|_| lane.push(Form::Plain, &[0; 1380], now)).sum();
         assert_eq!(dropped, 1000 - (MAX_BYTES / 1380) as u64);
     }
 
     #[test]
     fn old_packets_of_a_long_queue_are_dropped_and_a_short_queue_is_left_alone() {
         let (mut lane, now) = (Lane::default(), Instant::now());
-        for _ in 0..100 {
-            lane.push(&[0; 1380], now);
+        for _ in 0..400 {
+            lane.push(Form::Plain, &[0; 1380], now);
         }
         let (_, dropped) = drain(&mut lane, now + MAX_AGE * 2);
-        assert!(dropped > 80 && dropped < 100, "{dropped}");
-        lane.push(&[0; 84], now);
+        assert!(dropped > 250 && dropped < 400, "{dropped}");
+        lane.push(Form::Plain, &[0; 84], now);
         assert_eq!(drain(&mut lane, now + MAX_AGE * 20).1, 0);
     }
 
     #[test]
     fn at_most_64_packets_wait_for_a_peer_without_a_path_and_for_three_seconds() {
         let (mut lane, now) = (Lane::default(), Instant::now());
-        let dropped: u64 = (0..100).map(|_| lane.park(&[0; 84], now)).sum();
+        let dropped: u64 = (0..100).map(|_| lane.park(Form::Plain, &[0; 84], now)).sum();
         assert_eq!(dropped, 36);
         assert!(lane.expired(now + PARKED_FOR / 2).is_empty());
         assert_eq!(lane.expired(now + PARKED_FOR).len(), MAX_PARKED);
@@ -167,7 +254,7 @@ mod tests {
     fn parked_packets_are_not_stale_when_the_path_comes() {
         let (mut lane, now) = (Lane::default(), Instant::now());
         for _ in 0..60 {
-            lane.park(&[0; 1380], now);
+            lane.park(Form::Plain, &[0; 1380], now);
         }
         let later = now + Duration::from_secs(2);
         lane.unpark(later);

@@ -54,11 +54,13 @@ pub enum Command<D> {
         counters: BTreeMap<PeerId, Arc<PeerCounters>>,
     },
     /// Our stream on a path, hello done: an outlet.
+    /// `supers` says whether the peer takes super-packets.
     Outlet {
         path: PathId,
         peer: PeerId,
         stream: Stream,
         counters: Arc<PathCounters>,
+        supers: bool,
     },
     /// The peer's stream on a path, hello done: an inlet.
     Inlet {

@@ -101,7 +101,7 @@ pub async fn run<W: AsyncWrite + Unpin>(
         writer.clear();
         outlet.collect(&mut writer);
         if peer.uses(outlet.path) {
-            let drained = peer.lane.borrow_mut().drain_into(&mut writer, peerup_clock::now());
+            let drained = peer.lane.borrow_mut().drain_into(&mut writer, peer.far(), peerup_clock::now());
             shared.counters.dropped_many(DropReason::QueueDelay, drained.dropped);
             peer.counters.tx_packets.add(drained.packets);
             peer.counters.tx_bytes.add(drained.bytes);

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
+    io::ErrorKind::WouldBlock,
     panic::AssertUnwindSafe,
     rc::Rc,
     sync::Arc,
@@ -10,6 +11,7 @@ use std::{
 };
 
 use futures::FutureExt;
+use peerup_packet::gso::SuperPacketView;
 use peerup_packet::{IpPacket, Unreachable, unreachable};
 use peerup_router::{DropReason, RoutingTable};
 use peerup_tun::Device;
@@ -25,7 +27,7 @@ use tokio::{
 
 use super::{
     Command, DataEvent, PathCounters, PeerCounters, PlaneCounters, device, inlet,
-    lane::{Lane, PARKED_FOR},
+    lane::{Far, Form, Lane, PARKED_FOR},
     outlet::{self, Outlet},
 };
 
@@ -35,6 +37,8 @@ const WANTED_EVERY: Duration = Duration::from_millis(500);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(5);
 /// Probes whose answer is awaited, all paths together; older ones are forgotten.
 const MAX_PROBES: usize = 1024;
+/// Before the first table says otherwise (RFC 8200 §5).
+const MIN_MTU: u16 = 1280;
 
 /// What every task may use.
 pub struct Shared {
@@ -45,6 +49,9 @@ pub struct Peer {
     pub id: PeerId,
     pub lane: RefCell<Lane>,
     pub counters: Arc<PeerCounters>,
+    /// Whether the peer takes super-packets, and the MTU to cut them to where it does not.
+    supers: Cell<bool>,
+    mtu: Cell<u16>,
     active: Cell<Option<PathId>>,
     outlets: RefCell<BTreeMap<PathId, Rc<Outlet>>>,
     wanted: Cell<Option<Instant>>,
@@ -59,12 +66,18 @@ impl Peer {
             id,
             lane: RefCell::default(),
             counters,
+            supers: Cell::new(false),
+            mtu: Cell::new(MIN_MTU),
             active: Cell::new(None),
             outlets: RefCell::default(),
             wanted: Cell::new(None),
             watched: Cell::new(false),
             traffic: Cell::new(None),
         }
+    }
+
+    pub fn far(&self) -> Far {
+        Far { supers: self.supers.get(), mtu: self.mtu.get().into() }
     }
 
     pub fn uses(&self, path: PathId) -> bool {
@@ -158,18 +171,18 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     /// Queues a packet from the host. Without a path it waits and the control thread is told.
-    pub fn queue(self: &Rc<Self>, peer: &PeerId, packet: &[u8]) {
+    pub fn queue(self: &Rc<Self>, peer: &PeerId, form: Form, body: &[u8]) {
         let Some(peer) = self.peer(peer) else {
             return self.shared.counters.dropped(DropReason::UnknownPeer);
         };
         let now = peerup_clock::now();
         if peer.active.get().is_some() {
             self.note_traffic(&peer, now);
-            let dropped = peer.lane.borrow_mut().push(packet, now);
+            let dropped = peer.lane.borrow_mut().push(form, body, now);
             self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
             peer.wake();
         } else {
-            self.park(peer, packet, now);
+            self.park(peer, form, body, now);
         }
     }
 
@@ -191,9 +204,9 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     /// Keeps a packet for a peer that is being reached, and answers it when that takes too long.
-    fn park(self: &Rc<Self>, peer: Rc<Peer>, packet: &[u8], now: Instant) {
+    fn park(self: &Rc<Self>, peer: Rc<Peer>, form: Form, body: &[u8], now: Instant) {
         self.want(&peer.id);
-        let dropped = peer.lane.borrow_mut().park(packet, now);
+        let dropped = peer.lane.borrow_mut().park(form, body, now);
         self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
         self.watch_parked(peer);
     }
@@ -222,17 +235,48 @@ impl<D: Device + 'static> Plane<D> {
 
     /// Hands a packet to the host.
     pub async fn write(&self, packet: &[u8]) {
-        let Some(device) = self.attached.borrow().as_ref().map(|attached| attached.device.clone()) else {
-            return;
+        let Some(device) = self.device() else { return };
+        let written = match device.try_send_packet(packet) {
+            Err(busy) if busy.kind() == WouldBlock => device.send_packet(packet).await,
+            written => written,
         };
-        match device.try_send(packet) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                if device.send(packet).await.is_err() {
-                    self.shared.counters.dropped(DropReason::TunWrite);
-                }
-            }
-            Err(_) => self.shared.counters.dropped(DropReason::TunWrite),
+        self.count_refusal(written);
+    }
+
+    /// Hands a super-packet to the host: whole where the device takes it, else packet by packet. `frame` is what
+    /// arrived, `view` what was found in it.
+    pub async fn write_super(&self, frame: &[u8], view: &SuperPacketView<'_>, mtu: usize) {
+        let Some(device) = self.device() else { return };
+        if !device.has_vnet_header() {
+            return self.write_cut(view, mtu).await;
+        }
+        // The kernel gets the header that was made from the packet. An honest peer sends the same one, and then
+        // nothing is copied.
+        let header = view.header().emit();
+        let remade = (!frame.starts_with(&header)).then(|| [&header[..], view.packet().as_bytes()].concat());
+        let frame = remade.as_deref().unwrap_or(frame);
+        let written = match device.try_send(frame) {
+            Err(busy) if busy.kind() == WouldBlock => device.send(frame).await,
+            written => written,
+        };
+        self.count_refusal(written);
+    }
+
+    async fn write_cut(&self, view: &SuperPacketView<'_>, mtu: usize) {
+        let Ok(mut segments) = view.segments_within(mtu) else { return };
+        let mut scratch = Vec::new();
+        while let Some(packet) = segments.next(&mut scratch) {
+            self.write(packet).await;
+        }
+    }
+
+    fn device(&self) -> Option<Rc<D>> {
+        self.attached.borrow().as_ref().map(|attached| attached.device.clone())
+    }
+
+    fn count_refusal(&self, written: std::io::Result<()>) {
+        if written.is_err() {
+            self.shared.counters.dropped(DropReason::TunWrite);
         }
     }
 
@@ -249,8 +293,8 @@ impl<D: Device + 'static> Plane<D> {
             Command::Attach(device) => self.attach(device),
             Command::Detach(closed) => self.detach(Some(closed)),
             Command::Table { table, counters } => self.set_table(table, counters),
-            Command::Outlet { path, peer, stream, counters } => {
-                self.add_outlet(path, peer, stream, counters);
+            Command::Outlet { path, peer, stream, counters, supers } => {
+                self.add_outlet(path, peer, stream, counters, supers);
             }
             Command::Inlet { path, peer, stream, counters } => self.add_inlet(path, peer, stream, counters),
             Command::Use { peer, path } => self.switch(peer, path),
@@ -298,7 +342,8 @@ impl<D: Device + 'static> Plane<D> {
         peers.retain(|id, _| table.index_of(id).is_some());
         for (_, id) in table.peers() {
             let counters = counters.remove(id).unwrap_or_default();
-            peers.entry(*id).or_insert_with(|| Rc::new(Peer::new(*id, counters)));
+            let peer = peers.entry(*id).or_insert_with(|| Rc::new(Peer::new(*id, counters)));
+            peer.mtu.set(table.mtu());
         }
         *self.table.borrow_mut() = Some(table);
     }
@@ -309,8 +354,10 @@ impl<D: Device + 'static> Plane<D> {
         peer: PeerId,
         stream: peerup_swarm::Stream,
         counters: Arc<PathCounters>,
+        supers: bool,
     ) {
         let Some(peer) = self.peer(&peer) else { return };
+        peer.supers.set(supers);
         let handle = Rc::new(Outlet::new(path));
         peer.outlets.borrow_mut().insert(path, handle.clone());
         let plane = self.clone();
@@ -395,7 +442,7 @@ impl<D: Device + 'static> Plane<D> {
             let Ok(packet) = IpPacket::parse(&bytes) else { continue };
             if let Some(reply) = unreachable(&packet, packet.destination(), Unreachable::Host) {
                 // Lost when the host is busy, like any packet.
-                let _ = device.try_send(&reply);
+                let _ = device.try_send_packet(&reply);
             }
         }
     }
