@@ -112,10 +112,6 @@ pub fn identify(keypair: &Keypair, agent: &str, hide_listen_addresses: bool) -> 
     identify::Behaviour::new(config)
 }
 
-pub fn ping() -> ping::Behaviour {
-    ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(15)))
-}
-
 /// The private DHT. The mode is explicit: libp2p would turn a node with nothing but a circuit address into a server.
 pub fn kad(
     own: PeerId,

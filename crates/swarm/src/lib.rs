@@ -18,10 +18,12 @@
 mod behaviour;
 mod build;
 mod candidates;
+mod closing;
 mod config;
 mod endpoint;
 mod event;
 mod gater;
+mod liveness;
 mod paths;
 mod refusals;
 mod security;

@@ -14,7 +14,7 @@ use libp2p::{
     core::transport::ListenerId,
     dcutr, identify, mdns,
     multiaddr::Protocol,
-    relay,
+    ping, relay,
     swarm::{
         ConnectionId, SwarmEvent,
         dial_opts::{DialOpts, PeerCondition},
@@ -28,6 +28,7 @@ use crate::{
     config::{BuildError, SwarmConfig},
     event::{DialError, DialId, Event, ListenError},
     gater::Admission,
+    liveness,
     paths::{self, InboundStream},
     underlay,
 };
@@ -314,10 +315,21 @@ impl PeerSwarm {
                 self.pending.extend(others.map(|(peer, address)| Event::Discovered { peer, address }));
                 None
             }
-            // Ping keeps a check on dead connections by itself; the other events only inform.
+            BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) }) => {
+                self.handle_failed_ping(peer, connection, &failure);
+                None
+            }
+            // The other events only inform.
             _ => None,
         };
         self.pending.extend(event);
+    }
+
+    fn handle_failed_ping(&mut self, peer: PeerId, connection: ConnectionId, failure: &ping::Failure) {
+        if liveness::is_dead(failure) {
+            tracing::debug!(%peer, %failure, "closing a connection that does not answer");
+            self.swarm.close_connection(connection);
+        }
     }
 
     /// The routing table of the private DHT holds servers that speak its protocol, and nobody else.

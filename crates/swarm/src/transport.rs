@@ -15,6 +15,7 @@ use libp2p::{
 };
 
 use crate::{
+    closing::BoundedClose,
     security::{SecurityError, TlsThenNoise},
     underlay::UnderlayOnly,
 };
@@ -56,7 +57,7 @@ fn unresolved(
         .upgrade(Version::V1Lazy)
         .authenticate(TlsThenNoise::new(keypair)?)
         .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let quic = quic::tokio::Transport::new(quic_config(keypair))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
@@ -73,7 +74,7 @@ pub fn with_circuits(
         .upgrade(Version::V1Lazy)
         .authenticate(TlsThenNoise::new(keypair)?)
         .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let circuits = TransportTimeout::new(circuits, CIRCUIT_TIMEOUT);
     let transport =
         circuits.or_transport(direct(keypair, overlay)?).map(|either, _| either.into_inner()).boxed();

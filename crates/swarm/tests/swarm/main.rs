@@ -1,17 +1,16 @@
 //! Real swarms over loopback: paths, gating, circuits, supervision.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
-use std::{collections::BTreeSet, time::Duration};
+mod liveness;
+mod supervision;
+mod support;
 
-use futures::{AsyncReadExt, AsyncWriteExt};
-use peerup_swarm::{
-    Admission, Event, InboundStream, PathHandle, PeerSwarm, Profile, RelayLimits, SwarmConfig,
-};
-use peerup_types::{CarrierKind, Keypair, Multiaddr, PathClass, PeerId, Protocol};
+use std::time::Duration;
+
+use peerup_swarm::{Admission, Event};
+use peerup_types::{CarrierKind, Multiaddr, PathClass, PeerId, Protocol};
+use support::{DEADLINE, admit, both, closed, echo, listen, node, opened, relay, relayed, trust, until};
 use tokio::time::timeout;
-
-const ECHO: &str = "/test/echo/1.0.0";
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_stream_opens_on_the_chosen_path_and_carries_bytes() {
@@ -159,151 +158,4 @@ async fn dials_in_progress_are_bounded() {
     let address: Multiaddr = "/ip4/127.0.0.1/tcp/1".parse().unwrap();
     let started = (0..200).take_while(|_| a.dial(PeerId::random(), vec![address.clone()]).is_ok()).count();
     assert_eq!(started, 64);
-}
-
-#[tokio::test]
-async fn a_panic_rebuilds_the_swarm_with_its_listeners_and_reports_lost_paths() {
-    let (mut a, mut b) = (node(), node());
-    trust(&mut a, &mut b);
-    let address = listen(&mut b, "/ip4/127.0.0.1/tcp/0").await;
-    a.dial(b.local_peer(), vec![address.clone()]).unwrap();
-    let (_, path) = both(opened(&mut a), opened(&mut b)).await;
-    b.provoke_panic();
-    let mut seen = Vec::new();
-    loop {
-        match next(&mut b).await {
-            Event::PathClosed { path: lost, .. } => seen.push(lost),
-            Event::Restarted { panic } => {
-                assert!(panic.contains("provoked"), "{panic}");
-                break;
-            }
-            _ => {}
-        }
-    }
-    assert_eq!(seen, [path.path]);
-    let again = until(&mut b, |event| match event {
-        Event::Listening(address) => Some(address.clone()),
-        _ => None,
-    })
-    .await;
-    until(&mut a, |event| matches!(event, Event::PathClosed { .. }).then_some(())).await;
-    a.dial(b.local_peer(), vec![again]).unwrap();
-    let (_, fresh) = both(opened(&mut a), opened(&mut b)).await;
-    assert!(fresh.path > path.path, "path numbers are never reused");
-}
-
-fn node() -> PeerSwarm {
-    swarm(Profile::Node { mdns: false })
-}
-
-fn relay() -> PeerSwarm {
-    swarm(Profile::Relay(RelayLimits {
-        max_reservations: 16,
-        max_circuits: 16,
-        max_circuits_per_peer: 8,
-        reservation_ttl: Duration::from_secs(3600),
-        circuit_duration: Duration::from_secs(3600),
-        circuit_bytes: 0,
-    }))
-}
-
-fn swarm(profile: Profile) -> PeerSwarm {
-    PeerSwarm::new(SwarmConfig {
-        keypair: Keypair::generate_ed25519(),
-        agent: "peerup/test".into(),
-        dht_protocol: "/peerup/kad/1.0.0".into(),
-        overlay: vec!["10.64.0.0/16".parse().unwrap()],
-        profile,
-        authorized_protocols: vec![ECHO],
-        guest_protocols: vec![],
-        io: tokio::runtime::Handle::current(),
-    })
-    .unwrap()
-}
-
-fn admit<const N: usize>(peers: [PeerId; N]) -> Admission {
-    Admission { authorized: BTreeSet::from(peers), ..Admission::default() }
-}
-
-fn trust(a: &mut PeerSwarm, b: &mut PeerSwarm) {
-    a.set_admission(admit([b.local_peer()]));
-    b.set_admission(admit([a.local_peer()]));
-}
-
-async fn listen(swarm: &mut PeerSwarm, address: &str) -> Multiaddr {
-    swarm.listen(address.parse().unwrap()).unwrap();
-    until(swarm, |event| match event {
-        Event::Listening(address) => Some(address.clone()),
-        _ => None,
-    })
-    .await
-}
-
-async fn next(swarm: &mut PeerSwarm) -> Event {
-    timeout(DEADLINE, swarm.next_event()).await.expect("an event in time")
-}
-
-async fn until<T>(swarm: &mut PeerSwarm, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
-    let search = async {
-        loop {
-            if let Some(found) = wanted(&swarm.next_event().await) {
-                return found;
-            }
-        }
-    };
-    timeout(DEADLINE, search).await.expect("the awaited event in time")
-}
-
-async fn opened(swarm: &mut PeerSwarm) -> PathHandle {
-    until(swarm, |event| match event {
-        Event::PathOpened(handle) => Some(handle.clone()),
-        _ => None,
-    })
-    .await
-}
-
-async fn relayed(swarm: &mut PeerSwarm) -> PathHandle {
-    until(swarm, |event| match event {
-        Event::PathOpened(handle) if handle.kind.class == PathClass::Relay => Some(handle.clone()),
-        _ => None,
-    })
-    .await
-}
-
-async fn closed(swarm: &mut PeerSwarm) {
-    until(swarm, |event| matches!(event, Event::PathClosed { .. }).then_some(())).await;
-}
-
-/// Drives both swarms until both have what they wait for.
-async fn both<A, B>(a: impl Future<Output = A>, b: impl Future<Output = B>) -> (A, B) {
-    futures::join!(a, b)
-}
-
-/// Sends a word over `path` and returns what the other side echoes.
-async fn echo(from: &mut PeerSwarm, to: &mut PeerSwarm, path: &PathHandle) -> String {
-    let client = async {
-        let mut stream = path.open(ECHO).await.unwrap();
-        stream.write_all(b"hello").await.unwrap();
-        stream.close().await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    let server = async {
-        loop {
-            if let Event::Inbound(InboundStream { mut stream, peer, .. }) = to.next_event().await {
-                assert_eq!(peer, from.local_peer());
-                tokio::spawn(async move {
-                    let mut word = [0; 5];
-                    stream.read_exact(&mut word).await.unwrap();
-                    stream.write_all(&word).await.unwrap();
-                    stream.close().await.unwrap();
-                });
-            }
-        }
-    };
-    let answered = async {
-        tokio::select! { answer = client => answer, () = server => unreachable!() }
-    };
-    timeout(DEADLINE, answered).await.expect("an echo in time")
 }
