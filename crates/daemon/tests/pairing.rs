@@ -80,6 +80,25 @@ async fn a_code_for_another_network_or_of_this_machine_is_refused_before_anythin
     assert!(join(&inviter, "not a code").await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inviter_that_cannot_keep_the_joiner_says_so_and_ends_with_nothing_half_done() {
+    let relay = start_relay().await;
+    for spoil in [Host::open_keys_to_others, Host::damage_config] {
+        let (home, laptop) = (Host::new("home", &relay), Host::new("laptop", &relay));
+        let inviter = home.start().await;
+        let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+        let code = code(&mut events).await;
+        spoil(&home);
+        let before = home.config();
+        let error = join(&laptop.start().await, &code).await.unwrap_err();
+        assert!(error.message.contains("could not add this machine"), "{error}");
+        assert!(matches!(next(&mut events).await, InviteEvent::Failed(_)));
+        assert_eq!(home.config(), before);
+        assert_eq!((home.members(), laptop.members()), (0, 0));
+        inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.expect("the failed one is closed");
+    }
+}
+
 #[tokio::test]
 async fn a_key_that_others_can_read_is_refused() {
     let host = Host::with("version: 1\n");
@@ -156,7 +175,26 @@ impl Host {
     }
 
     fn config(&self) -> String {
-        fs::read_to_string(self.dir.path().join("config.yaml")).unwrap()
+        fs::read_to_string(self.file("config.yaml")).unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn members(&self) -> usize {
+        let keys = fs::read_to_string(self.file("authorized_keys")).unwrap_or_default();
+        keys.lines().filter(|line| line.starts_with("12D3")).count()
+    }
+
+    fn open_keys_to_others(&self) {
+        let keys = self.file("authorized_keys");
+        fs::write(&keys, "").unwrap();
+        fs::set_permissions(&keys, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+
+    fn damage_config(&self) {
+        fs::write(self.file("config.yaml"), format!("{}damage: true\n", self.config())).unwrap();
     }
 }
 

@@ -3,9 +3,9 @@
 //! ```text
 //!             begin_attempt            attempt_succeeded
 //!   Open ───► up to 4 attempts ───────────────────────► Used by one peer
-//!     │             │ attempt_failed with a guess, 5 times
-//!     │             └──────────────────────────────────► Burnt
-//!     └── time to live ────────────────────────────────► Expired
+//!     │             │ attempt_failed with a guess, 5 times      │
+//!     │             └──────────────────────────────────► Burnt  │
+//!     └── time to live ────────────────────────────────► Expired ◄── time to live, and time to answer
 //! ```
 //!
 //! Several streams may try the code at once, each with a deadline, but only one peer can win it. The winner
@@ -74,7 +74,7 @@ pub enum Refusal {
 pub enum InviteSessionEvent {
     /// Close this attempt's stream: it took too long, or the code was won or lost elsewhere.
     AbortAttempt { id: AttemptId, peer: PeerId },
-    /// The code is burnt or expired.
+    /// The code is burnt, or its time is up: nobody proved it, or the winner never took its answer.
     Closed(InviteState),
 }
 
@@ -116,7 +116,7 @@ impl InviteSession {
     /// A peer opened a stream; `peer` is the identity that the connection proved.
     pub fn begin_attempt(&mut self, peer: PeerId, now: Instant) -> Result<AttemptId, Refusal> {
         self.handle_timeout(now);
-        self.check_open_for(&peer, now)?;
+        self.check_open_for(&peer)?;
         if self.attempts.len() >= MAX_PARALLEL_ATTEMPTS {
             return Err(Refusal::Busy);
         }
@@ -141,7 +141,11 @@ impl InviteSession {
     pub fn attempt_succeeded(&mut self, id: AttemptId, now: Instant) -> Result<(), Refusal> {
         self.handle_timeout(now);
         let Attempt { peer, .. } = self.attempts.remove(&id).ok_or_else(|| self.refusal())?;
-        self.check_open_for(&peer, now)?;
+        self.check_open_for(&peer)?;
+        if self.state == InviteState::Open {
+            // An answer that is being given is not cut short. A second try prolongs nothing.
+            self.expires = self.expires.max(now + ATTEMPT_DEADLINE);
+        }
         self.state = InviteState::Used { by: peer };
         self.abort_attempts(|attempt| attempt.peer != peer);
         Ok(())
@@ -149,13 +153,13 @@ impl InviteSession {
 
     pub fn handle_timeout(&mut self, now: Instant) {
         self.abort_attempts(|attempt| attempt.deadline <= now);
-        if self.expires <= now && self.state == InviteState::Open {
+        if self.expires <= now && self.is_alive() {
             self.close(InviteState::Expired);
         }
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let expiry = (self.state == InviteState::Open).then_some(self.expires);
+        let expiry = self.is_alive().then_some(self.expires);
         self.attempts.values().map(|attempt| attempt.deadline).chain(expiry).min()
     }
 
@@ -163,10 +167,17 @@ impl InviteSession {
         self.events.pop_front()
     }
 
-    fn check_open_for(&self, peer: &PeerId, now: Instant) -> Result<(), Refusal> {
+    fn is_alive(&self) -> bool {
+        match self.state {
+            InviteState::Open | InviteState::Used { .. } => true,
+            InviteState::Burnt | InviteState::Expired => false,
+        }
+    }
+
+    fn check_open_for(&self, peer: &PeerId) -> Result<(), Refusal> {
         match self.state {
             InviteState::Open => Ok(()),
-            InviteState::Used { by } if by == *peer && now < self.expires => Ok(()),
+            InviteState::Used { by } if by == *peer => Ok(()),
             InviteState::Used { .. } | InviteState::Burnt | InviteState::Expired => Err(self.refusal()),
         }
     }
@@ -225,7 +236,21 @@ mod tests {
         session.attempt_succeeded(id, now).unwrap();
         let again = session.begin_attempt(peer(1), now).unwrap();
         session.attempt_succeeded(again, now).unwrap();
-        assert_eq!(session.begin_attempt(peer(1), now + TTL), Err(Refusal::Used));
+        assert_eq!(session.begin_attempt(peer(1), now + TTL), Err(Refusal::Expired));
+    }
+
+    #[test]
+    fn a_used_code_expires_too_but_not_while_its_winner_is_answered() {
+        let (mut session, now) = session();
+        let late = now + TTL - Duration::from_secs(1);
+        let id = session.begin_attempt(peer(1), late).unwrap();
+        session.attempt_succeeded(id, late).unwrap();
+        assert_eq!(session.poll_timeout(), Some(late + ATTEMPT_DEADLINE));
+        session.handle_timeout(now + TTL);
+        assert_eq!(session.state(), InviteState::Used { by: peer(1) });
+        session.handle_timeout(late + ATTEMPT_DEADLINE);
+        assert_eq!(events(&mut session), [InviteSessionEvent::Closed(InviteState::Expired)]);
+        assert_eq!(session.poll_timeout(), None);
     }
 
     #[test]

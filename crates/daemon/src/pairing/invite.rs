@@ -1,11 +1,10 @@
 //! The inviting side.
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::SocketAddrV4,
     time::{Duration, Instant},
 };
 
-use peerup_config::unique_name;
 use peerup_control::{
     ApiError, ErrorKind, INVITE_EVENT_BOUND,
     api::{InviteEvent, InviteRequest, Timestamp},
@@ -15,17 +14,14 @@ use peerup_swarm::Stream;
 use peerup_trust::{
     NodeName, Token,
     code::InviteCode,
-    handshake::{Grant, HandshakeError, Inviter, InviterEvent},
-    invite::{ATTEMPT_DEADLINE, AttemptId, InviteSession, InviteSessionEvent, InviteState},
+    handshake::{Grant, HandshakeError},
+    invite::{AttemptId, InviteSession, InviteSessionEvent, InviteState},
 };
-use peerup_types::{DnsLabel, Multiaddr, PeerId, Protocol};
+use peerup_types::{Multiaddr, PeerId, Protocol};
 use peerup_wire::vouch::Request as Vouch;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::{mpsc, oneshot};
 
-use super::{receive, transmit};
+use super::serve::{Acceptance, Attempt, Ending, Verdict};
 use crate::{
     controller::{Controller, Done, without_peer},
     vouch,
@@ -33,17 +29,17 @@ use crate::{
 
 /// A relay that has not granted a reservation by then will not do so soon.
 const RELAY_DEADLINE: Duration = Duration::from_secs(20);
-/// What the joiner gets to read our last words before the stream goes away.
-const LINGER: Duration = Duration::from_secs(2);
 const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// At most one invite is open at a time.
 #[derive(Default)]
 pub struct Invites {
     open: Option<Open>,
+    last: InviteId,
 }
 
 struct Open {
+    id: InviteId,
     events: mpsc::Sender<InviteEvent>,
     own_name: NodeName,
     ttl: Duration,
@@ -52,47 +48,39 @@ struct Open {
 
 enum Phase {
     /// No relay holds a reservation yet, so nobody could reach us.
-    AwaitRelay {
-        until: Instant,
-    },
+    AwaitRelay { until: Instant },
     /// The relay is asked to let a joiner in.
-    Announcing {
-        relay: PeerId,
-    },
+    Announcing { relay: PeerId },
     Waiting {
         session: InviteSession,
         relay: PeerId,
+        /// Who proved the code. It is a member, and may not know it yet.
+        winner: Option<(PeerId, NodeName)>,
     },
 }
 
-/// What a task asks of the loop, or tells it.
-pub enum Step {
-    Announced {
-        relay: PeerId,
-        address: SocketAddrV4,
-        vouched: Result<(), String>,
-    },
-    /// The joiner knows the token. `reply` gets what it is granted, or nothing when it is too late.
-    Proven {
-        attempt: AttemptId,
-        peer: PeerId,
-        joiner: NodeName,
-        reply: oneshot::Sender<Option<Acceptance>>,
-    },
-    Failed {
-        attempt: AttemptId,
-        error: HandshakeError,
-    },
-    Finished {
-        peer: PeerId,
-        joiner: NodeName,
-        address: Option<Ipv4Addr>,
-    },
+/// Tells one invite from those before it, whose tasks may still report.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InviteId(u64);
+
+/// What a task of an invite tells the loop.
+pub struct Step {
+    pub invite: InviteId,
+    pub report: Report,
 }
 
-pub struct Acceptance {
-    own_name: NodeName,
-    grant: Option<Grant>,
+pub enum Report {
+    Announced { relay: PeerId, address: SocketAddrV4, vouched: Result<(), String> },
+    Proven(Proof),
+    Ended { attempt: AttemptId, peer: PeerId, ending: Ending },
+}
+
+/// The joiner knows the token.
+pub struct Proof {
+    pub attempt: AttemptId,
+    pub peer: PeerId,
+    pub joiner: NodeName,
+    pub reply: oneshot::Sender<Verdict>,
 }
 
 impl Invites {
@@ -107,6 +95,11 @@ impl Invites {
             Phase::Announcing { .. } => None,
             Phase::Waiting { session, .. } => session.poll_timeout(),
         }
+    }
+
+    fn next_id(&mut self) -> InviteId {
+        self.last.0 += 1;
+        self.last
     }
 
     fn session(&mut self) -> Option<&mut InviteSession> {
@@ -133,7 +126,8 @@ impl Controller {
         let own_name = self.pairing_name(request.name.as_deref());
         let (events, receiver) = mpsc::channel(INVITE_EVENT_BOUND);
         let until = peerup_clock::now() + RELAY_DEADLINE;
-        self.invites.open = Some(Open { events, own_name, ttl, phase: Phase::AwaitRelay { until } });
+        let id = self.invites.next_id();
+        self.invites.open = Some(Open { id, events, own_name, ttl, phase: Phase::AwaitRelay { until } });
         Ok(receiver)
     }
 
@@ -151,13 +145,16 @@ impl Controller {
 
     pub fn on_invite_stream(&mut self, peer: PeerId, stream: Stream) {
         let now = peerup_clock::now();
-        let Some(session) = self.invites.session() else { return };
-        let attempt = match session.begin_attempt(peer, now) {
-            Ok(attempt) => attempt,
+        let Some(Open { id: invite, phase: Phase::Waiting { session, .. }, .. }) = &mut self.invites.open
+        else {
+            return;
+        };
+        let id = match session.begin_attempt(peer, now) {
+            Ok(id) => id,
             Err(refusal) => return tracing::info!(%peer, %refusal, "pairing attempt refused"),
         };
         let (token, done) = (session.token().clone(), self.done.clone());
-        tokio::spawn(async move { serve(stream, token, attempt, peer, done).await });
+        tokio::spawn(Attempt { invite: *invite, id, peer, done }.serve(stream, token));
     }
 
     pub async fn on_invite_time(&mut self, now: Instant) {
@@ -170,38 +167,53 @@ impl Controller {
                 let late = *until <= now;
                 match self.usable_relay() {
                     Some((relay, address)) => self.announce(relay, address),
-                    None if late => self.fail_invite(),
+                    None if late => self.fail_invite(no_relay()),
                     None => {}
                 }
             }
             Phase::Announcing { .. } => {}
             Phase::Waiting { session, .. } => {
                 session.handle_timeout(now);
-                self.drain_session().await;
+                self.drain_session();
             }
         }
     }
 
     pub async fn on_invite_step(&mut self, step: Step) {
-        match step {
-            Step::Announced { relay, address, vouched } => self.start_waiting(relay, address, vouched).await,
-            Step::Proven { attempt, peer, joiner, reply } => {
-                let accepted = self.accept_joiner(attempt, peer, &joiner).await;
-                let _ = reply.send(accepted);
+        let Step { invite, report } = step;
+        if self.invites.open.as_ref().is_none_or(|open| open.id != invite) {
+            return;
+        }
+        match report {
+            Report::Announced { relay, address, vouched } => self.start_waiting(relay, address, vouched),
+            Report::Proven(proof) => self.accept_joiner(proof).await,
+            Report::Ended { attempt, peer, ending } => self.on_ending(attempt, peer, ending),
+        }
+    }
+
+    fn on_ending(&mut self, attempt: AttemptId, peer: PeerId, ending: Ending) {
+        match ending {
+            Ending::Failed(error) => self.count_failure(attempt, &error),
+            Ending::TooLate => {}
+            Ending::Refused(error) => self.fail_invite(error),
+            Ending::Undelivered { joiner, error } => {
+                tracing::info!(%peer, %joiner, %error, "the joiner did not get its answer; it may try again");
             }
-            Step::Failed { attempt, error } => {
-                let Some(session) = self.invites.session() else { return };
-                session.attempt_failed(attempt, &error);
-                let left = session.failures_left();
-                tracing::info!(%error, left, "pairing attempt failed");
-                self.tell(InviteEvent::Attempt { reason: error.to_string(), left }).await;
-                self.drain_session().await;
-            }
-            Step::Finished { peer, joiner, address } => {
-                self.tell(InviteEvent::Joined { peer_id: peer, name: joiner.as_str().into(), address }).await;
+            Ending::TimedOut { joiner } => self.fail_invite(unconfirmed(&peer, &joiner)),
+            Ending::Finished { joiner, address } => {
+                self.tell(InviteEvent::Joined { peer_id: peer, name: joiner.as_str().into(), address });
                 self.close_invite(false);
             }
         }
+    }
+
+    fn count_failure(&mut self, attempt: AttemptId, error: &HandshakeError) {
+        let Some(session) = self.invites.session() else { return };
+        session.attempt_failed(attempt, error);
+        let left = session.failures_left();
+        tracing::info!(%error, left, "pairing attempt failed");
+        self.tell(InviteEvent::Attempt { reason: error.to_string(), left });
+        self.drain_session();
     }
 
     /// A relay with a reservation of ours that a version 1 code can name.
@@ -210,21 +222,16 @@ impl Controller {
         held.filter_map(|view| Some((view.relay, view.addresses.iter().find_map(ipv4_tcp)?))).next()
     }
 
-    fn fail_invite(&mut self) {
-        let error =
-            ApiError::new(ErrorKind::Timeout, "no relay with an IPv4 TCP address has a place for this node")
-                .with_hint(
-                    "peerup status shows the relays; `peerup relay authorize` on the relay admits this node",
-                );
-        if let Some(open) = self.invites.open.take() {
-            let _ = open.events.try_send(InviteEvent::Failed(error));
-        }
+    fn fail_invite(&mut self, error: ApiError) {
+        self.tell(InviteEvent::Failed(error));
+        self.close_invite(true);
     }
 
     /// Asks the relay to let a joiner in while the code is valid.
     fn announce(&mut self, relay: PeerId, address: SocketAddrV4) {
         let Some(open) = &mut self.invites.open else { return };
         open.phase = Phase::Announcing { relay };
+        let invite = open.id;
         let request = Vouch::OpenAdmission { ttl_s: open.ttl.as_secs().min(u64::from(u32::MAX)) as u32 };
         let (path, done) = (self.path_to(&relay), self.done.clone());
         tokio::spawn(async move {
@@ -232,11 +239,12 @@ impl Controller {
                 Some(path) => vouch::ask(&path, &request).await.map_err(|error| error.to_string()),
                 None => Err("the connection to the relay is gone".to_owned()),
             };
-            let _ = done.send(Done::Invite(Step::Announced { relay, address, vouched })).await;
+            let report = Report::Announced { relay, address, vouched };
+            let _ = done.send(Done::Invite(Step { invite, report })).await;
         });
     }
 
-    async fn start_waiting(&mut self, relay: PeerId, address: SocketAddrV4, vouched: Result<(), String>) {
+    fn start_waiting(&mut self, relay: PeerId, address: SocketAddrV4, vouched: Result<(), String>) {
         if let Err(reason) = vouched {
             // A relay of another kind, or one with vouching off: a joiner that it admits already still gets in.
             tracing::warn!(%relay, reason, "the relay does not admit joiners on our word");
@@ -248,49 +256,29 @@ impl Controller {
         let code = InviteCode { token: token.clone(), relay_address: address, relay, network, inviter };
         let expires_at = Timestamp::from_unix(peerup_clock::unix() + open.ttl.as_secs());
         let session = InviteSession::new(token, peerup_clock::now() + open.ttl);
-        open.phase = Phase::Waiting { session, relay };
+        open.phase = Phase::Waiting { session, relay, winner: None };
         self.apply_trust();
-        self.tell(InviteEvent::Code { code: code.encode(), expires_at }).await;
+        self.tell(InviteEvent::Code { code: code.encode(), expires_at });
     }
 
     /// The joiner proved the code: it becomes a member of this node, of the relay, and gets an address.
-    async fn accept_joiner(
-        &mut self,
-        attempt: AttemptId,
-        peer: PeerId,
-        joiner: &NodeName,
-    ) -> Option<Acceptance> {
-        let now = peerup_clock::now();
-        self.invites
-            .session()?
-            .attempt_succeeded(attempt, now)
-            .inspect_err(|refusal| tracing::info!(%peer, %refusal, "pairing came too late"))
-            .ok()?;
-        if let Err(error) = self.authorize(peer, joiner) {
+    async fn accept_joiner(&mut self, Proof { attempt, peer, joiner, reply }: Proof) {
+        let Some(session) = self.invites.session() else { return };
+        if let Err(refusal) = session.attempt_succeeded(attempt, peerup_clock::now()) {
+            return tracing::info!(%peer, %refusal, "pairing came too late");
+        }
+        if let Err(error) = self.authorize(peer, &joiner, &[]) {
             tracing::error!(%peer, %error, "cannot authorize the joiner");
-            return None;
+            return drop(reply.send(Err(error)));
         }
-        self.vouch_for(peer, joiner).await;
+        let Some(Open { phase: Phase::Waiting { winner, .. }, own_name, .. }) = &mut self.invites.open else {
+            return;
+        };
+        *winner = Some((peer, joiner.clone()));
+        let own_name = own_name.clone();
+        self.vouch_for(peer, &joiner).await;
         let grant = self.grant(peer);
-        let own_name = self.invites.open.as_ref()?.own_name.clone();
-        Some(Acceptance { own_name, grant })
-    }
-
-    /// Puts a paired peer into `authorized_keys` and `names`.
-    pub fn authorize(&mut self, peer: PeerId, name: &NodeName) -> Result<(), ApiError> {
-        if self.keys.get(&peer).is_none() {
-            self.change_keys(|keys| {
-                keys.add(peer, Some(name.as_str())).map_err(|error| ApiError::failure(error.to_string()))
-            })?;
-        }
-        let names = &self.files.config.names;
-        if names.values().any(|known| *known == peer) {
-            return Ok(());
-        }
-        let Some(wanted) = DnsLabel::sanitise(name.as_str()) else { return Ok(()) };
-        let label = unique_name(names.keys(), &wanted);
-        self.node.membership_mut().set_name(peer, label.clone());
-        self.files.learn(Some((&label, peer)), &[]).map_err(ApiError::from)
+        let _ = reply.send(Ok(Acceptance { own_name, grant }));
     }
 
     /// The relay admits the joiner from now on. Without that the join still stands, and an operator can do it.
@@ -324,16 +312,13 @@ impl Controller {
         Some(Grant { relays, ..grant })
     }
 
-    async fn drain_session(&mut self) {
+    fn drain_session(&mut self) {
         while let Some(event) = self.invites.session().and_then(InviteSession::poll_event) {
             match event {
                 InviteSessionEvent::AbortAttempt { peer, .. } => self.swarm.disconnect(peer),
-                InviteSessionEvent::Closed(InviteState::Expired) => {
-                    self.tell(InviteEvent::Expired).await;
-                    return self.close_invite(true);
-                }
+                InviteSessionEvent::Closed(InviteState::Expired) => return self.expire(),
                 InviteSessionEvent::Closed(InviteState::Burnt) => {
-                    self.tell(InviteEvent::Burned).await;
+                    self.tell(InviteEvent::Burned);
                     return self.close_invite(true);
                 }
                 InviteSessionEvent::Closed(InviteState::Open | InviteState::Used { .. }) => {}
@@ -341,7 +326,19 @@ impl Controller {
         }
     }
 
-    async fn tell(&mut self, event: InviteEvent) {
+    fn expire(&mut self) {
+        let winner = match &self.invites.open {
+            Some(Open { phase: Phase::Waiting { winner, .. }, .. }) => winner.clone(),
+            Some(_) | None => None,
+        };
+        match winner {
+            Some((peer, joiner)) => self.tell(InviteEvent::Failed(unconfirmed(&peer, &joiner))),
+            None => self.tell(InviteEvent::Expired),
+        }
+        self.close_invite(true);
+    }
+
+    fn tell(&self, event: InviteEvent) {
         if let Some(open) = &self.invites.open {
             // A caller that does not read has gone; its channel is noticed as closed.
             let _ = open.events.try_send(event);
@@ -370,87 +367,20 @@ impl Controller {
     }
 }
 
-/// One attempt: carries bytes until the machine is done or has failed.
-async fn serve(stream: Stream, token: Token<8>, attempt: AttemptId, peer: PeerId, done: mpsc::Sender<Done>) {
-    let exchange = run(stream, &token, attempt, peer, &done);
-    let outcome = timeout(ATTEMPT_DEADLINE, exchange).await.unwrap_or(Err(HandshakeError::Abandoned));
-    let step = match outcome {
-        Ok(Some((joiner, address))) => Step::Finished { peer, joiner, address },
-        Ok(None) => return,
-        Err(error) => Step::Failed { attempt, error },
-    };
-    let _ = done.send(Done::Invite(step)).await;
+fn no_relay() -> ApiError {
+    ApiError::new(ErrorKind::Timeout, "no relay with an IPv4 TCP address has a place for this node")
+        .with_hint("peerup status shows the relays; `peerup relay authorize` on the relay admits this node")
 }
 
-type Outcome = Option<(NodeName, Option<Ipv4Addr>)>;
-
-async fn run(
-    mut stream: Stream,
-    token: &Token<8>,
-    attempt: AttemptId,
-    peer: PeerId,
-    done: &mpsc::Sender<Done>,
-) -> Result<Outcome, HandshakeError> {
-    let mut machine = Inviter::new(token, &mut rand::rng());
-    let mut outcome = None;
-    loop {
-        if transmit(&mut stream, || machine.poll_transmit()).await.is_err() {
-            machine.handle_eof()?;
-        }
-        if let Some(InviterEvent::Proven { joiner_name }) = machine.poll_event() {
-            let joiner = joiner_name.unwrap_or_else(|| name_for(&peer));
-            outcome = decide(&mut machine, attempt, peer, joiner, done).await;
-            continue;
-        }
-        if machine.is_finished() {
-            linger(stream).await;
-            return Ok(outcome);
-        }
-        let input = receive(&mut stream).await;
-        match input.is_empty() {
-            true => machine.handle_eof()?,
-            false => machine.handle_input(&input)?,
-        }
-    }
-}
-
-/// Asks the loop what a joiner that proved the code gets.
-async fn decide(
-    machine: &mut Inviter,
-    attempt: AttemptId,
-    peer: PeerId,
-    joiner: NodeName,
-    done: &mpsc::Sender<Done>,
-) -> Outcome {
-    let (reply, answer) = oneshot::channel();
-    let _ = done.send(Done::Invite(Step::Proven { attempt, peer, joiner: joiner.clone(), reply })).await;
-    let Ok(Some(Acceptance { own_name, grant })) = answer.await else {
-        // Both calls fail only in a state that `Proven` rules out.
-        let _ = machine.refuse();
-        return None;
-    };
-    let address = grant.as_ref().map(|grant| grant.address);
-    match machine.accept(&own_name, grant.as_ref()) {
-        Ok(()) => Some((joiner, address)),
-        Err(error) => {
-            tracing::error!(%error, "the grant cannot be sent");
-            let _ = machine.refuse();
-            None
-        }
-    }
-}
-
-/// Our last words are on their way: the joiner closes when it has read them.
-async fn linger(mut stream: Stream) {
-    let _ = futures::AsyncWriteExt::close(&mut stream).await;
-    let _ = timeout(LINGER, async { while !receive(&mut stream).await.is_empty() {} }).await;
-}
-
-/// What a peer that gives no name is called.
-pub fn name_for(peer: &PeerId) -> NodeName {
-    let id = peer.to_string();
-    let tail = &id[id.len().saturating_sub(6)..];
-    NodeName::sanitise(&format!("peer-{tail}")).expect("letters and digits are a name")
+/// The joiner is a member here and may not know it.
+fn unconfirmed(peer: &PeerId, joiner: &NodeName) -> ApiError {
+    ApiError::new(
+        ErrorKind::Timeout,
+        format!("{joiner} proved the code but never confirmed that it has joined"),
+    )
+    .with_hint(format!(
+        "it is authorized here; `peerup auth remove {peer}` takes that back, a new invite pairs it again"
+    ))
 }
 
 fn ipv4_tcp(address: &Multiaddr) -> Option<SocketAddrV4> {

@@ -21,7 +21,7 @@ use peerup_types::{Multiaddr, Protocol};
 use peerup_wire::protocol;
 use tokio::{sync::oneshot, time::timeout};
 
-use super::{invite::name_for, receive, transmit};
+use super::{name_for, receive, transmit};
 use crate::{
     controller::{Controller, Done},
     error::DaemonError,
@@ -229,7 +229,7 @@ impl Controller {
     fn adopt(&mut self, code: &InviteCode, joined: Joined) -> Result<JoinReport, ApiError> {
         let Joined { inviter_name, grant } = joined;
         let name = inviter_name.clone().unwrap_or_else(|| name_for(&code.inviter));
-        self.authorize(code.inviter, &name)?;
+        self.authorize(code.inviter, &name, &[])?;
         let relays = relays(code, grant.as_ref());
         self.files.learn(None, &relays).map_err(ApiError::from)?;
         let address = self.take_address(grant.as_ref())?;

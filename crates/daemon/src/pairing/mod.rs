@@ -5,9 +5,13 @@
 
 pub mod invite;
 pub mod join;
+mod serve;
+mod trust;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use peerup_swarm::Stream;
+use peerup_trust::NodeName;
+use peerup_types::PeerId;
 
 /// Reads are small: the largest message is the grant.
 const READ: usize = 4096;
@@ -31,4 +35,11 @@ async fn receive(stream: &mut Stream) -> Vec<u8> {
     let read = stream.read(&mut buffer).await.unwrap_or(0);
     buffer.truncate(read);
     buffer
+}
+
+/// What a peer that gives no name is called.
+fn name_for(peer: &PeerId) -> NodeName {
+    let id = peer.to_string();
+    let tail = &id[id.len().saturating_sub(6)..];
+    NodeName::sanitise(&format!("peer-{tail}")).expect("letters and digits are a name")
 }
