@@ -11,7 +11,7 @@
 //! - [`SuperPacketView::segment_len`] is what has to fit a link, rather than the packet's own length.
 //! - [`clamp_mss`] in place of [`crate::clamp_mss`].
 //! - [`SuperPacketView::header`] goes into the kernel in place of the header that arrived.
-//! - [`SuperPacketView::split`] where the far side, or the device, takes only what fits the MTU.
+//! - [`SuperPacketView::split`] or [`SuperPacketView::segments_within`] where the far side, or the device, takes only what fits the MTU.
 //!
 //! A kernel may also hand over what no peer would be allowed to send: the checksum of a packet inside another one,
 //! say of VXLAN over the tunnel. [`complete_checksum`] turns it into an ordinary packet.
@@ -25,5 +25,5 @@ mod validate;
 
 pub use checksum::{ChecksumOutside, clamp_mss, complete_checksum};
 pub use header::{VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
-pub use split::MtuTooSmall;
+pub use split::{MtuTooSmall, Segments};
 pub use validate::{GsoError, MAX_UDP_SEGMENTS, Segmentation, SuperPacketView, validate};

@@ -1,12 +1,12 @@
 //! The Linux TUN driver (Documentation/networking/tuntap.rst), through `tun-rs`.
 
 use std::fs::OpenOptions;
-use std::io;
+use std::io::{self, IoSlice};
 
 use tun_rs::{AsyncDevice, DeviceBuilder};
 
 use crate::name::is_interface_name;
-use crate::{Device, TunError};
+use crate::{Device, Offload, TunError, TunOptions, VNET_HEADER_LEN};
 
 const NODE: &str = "/dev/net/tun";
 
@@ -28,11 +28,18 @@ pub struct TunDevice {
     device: AsyncDevice,
     name: String,
     mtu: u16,
+    offload: Option<Offload>,
 }
 
 impl TunDevice {
-    /// Creates the interface, down and without addresses. Needs a tokio runtime with I/O.
+    /// Creates a plain device: the interface is down and without addresses. Needs a tokio runtime with I/O.
     pub fn create(name: &str, mtu: u16) -> Result<Self, TunError> {
+        Self::create_with(name, TunOptions::plain(mtu))
+    }
+
+    /// As [`Self::create`], with offload where it is asked for and the kernel grants it.
+    pub fn create_with(name: &str, options: TunOptions) -> Result<Self, TunError> {
+        let mtu = options.mtu;
         if !is_interface_name(name) {
             return Err(TunError::BadName { interface: name.into() });
         }
@@ -40,8 +47,9 @@ impl TunDevice {
             return Err(TunError::BadMtu { mtu, min: MIN_MTU });
         }
         check_node()?;
-        let device = build(name, mtu).map_err(|error| explain(name, error))?;
-        Ok(Self { device, name: name.into(), mtu })
+        let device = build(name, options).map_err(|error| explain(name, error))?;
+        let offload = device.tcp_gso().then(|| Offload { uso: device.udp_gso() });
+        Ok(Self { device, name: name.into(), mtu, offload })
     }
 }
 
@@ -54,12 +62,30 @@ impl Device for TunDevice {
         self.device.try_recv(buffer)
     }
 
-    async fn send(&self, packet: &[u8]) -> io::Result<()> {
-        self.device.send(packet).await.map(drop)
+    async fn send(&self, frame: &[u8]) -> io::Result<()> {
+        self.device.send(frame).await.map(drop)
     }
 
-    fn try_send(&self, packet: &[u8]) -> io::Result<()> {
-        self.device.try_send(packet).map(drop)
+    fn try_send(&self, frame: &[u8]) -> io::Result<()> {
+        self.device.try_send(frame).map(drop)
+    }
+
+    async fn send_packet(&self, packet: &[u8]) -> io::Result<()> {
+        match self.offload {
+            Some(_) => self.device.send_vectored(&ordinary(packet)).await.map(drop),
+            None => self.send(packet).await,
+        }
+    }
+
+    fn try_send_packet(&self, packet: &[u8]) -> io::Result<()> {
+        match self.offload {
+            Some(_) => self.device.try_send_vectored(&ordinary(packet)).map(drop),
+            None => self.try_send(packet),
+        }
+    }
+
+    fn offload(&self) -> Option<Offload> {
+        self.offload
     }
 
     fn name(&self) -> &str {
@@ -71,14 +97,33 @@ impl Device for TunDevice {
     }
 }
 
+/// The header that stands for "nothing left to be done", and the packet; one frame without a copy.
+fn ordinary(packet: &[u8]) -> [IoSlice<'_>; 2] {
+    [IoSlice::new(&[0; VNET_HEADER_LEN]), IoSlice::new(packet)]
+}
+
+/// Falls back to a plain device whatever the reason, as each that is not about offload shows again there: kernels
+/// and what plays one in a sandbox (gVisor) refuse IFF_VNET_HDR and TUNSETOFFLOAD in different ways.
+fn build(name: &str, options: TunOptions) -> io::Result<AsyncDevice> {
+    // The driver's header has the host's byte order unless told otherwise (TUNSETVNETLE); ours is little-endian.
+    let offload = options.offload && cfg!(target_endian = "little");
+    if offload && let Ok(device) = build_with(name, options.mtu, true) {
+        return Ok(device);
+    }
+    build_with(name, options.mtu, false)
+}
+
+/// With offload, `tun-rs` asks for TSO4, TSO6 and checksums, and then for USO4 and USO6 beside them, which may be
+/// refused. It is not asked to send or receive "multiple", so it never looks into a packet.
+///
 /// The queue length stays at the driver's default here: the ioctl that sets it is closed to user namespaces, the
 /// netlink message that `peerup-netcfg` sends is not.
-fn build(name: &str, mtu: u16) -> io::Result<AsyncDevice> {
+fn build_with(name: &str, mtu: u16, offload: bool) -> io::Result<AsyncDevice> {
     DeviceBuilder::new()
         .name(name)
         .mtu(mtu)
         .packet_information(false)
-        .offload(false)
+        .offload(offload)
         .inherit_enable_state()
         .build_async()
 }

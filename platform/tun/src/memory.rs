@@ -2,13 +2,14 @@
 //!
 //! A test gives one end to the code under test and plays the host's applications on the other.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::Device;
+use crate::{Device, Offload, TunOptions, VNET_HEADER_LEN};
 
 /// Packets that one direction holds; as with a real device, a sender that waits for more room waits.
 const CAPACITY: usize = 256;
@@ -21,7 +22,7 @@ pub struct MemoryTun {
     outgoing: Arc<Direction>,
     incoming: Arc<Direction>,
     name: &'static str,
-    mtu: u16,
+    options: TunOptions,
 }
 
 impl MemoryTun {
@@ -30,9 +31,15 @@ impl MemoryTun {
     }
 
     pub fn pair_with_mtu(mtu: u16) -> (Self, Self) {
+        Self::pair_with(TunOptions::plain(mtu))
+    }
+
+    /// With offload both ends carry frames with a header, unchanged and unread, as between a host and its device.
+    pub fn pair_with(options: TunOptions) -> (Self, Self) {
         let (there, back) = (Arc::new(Direction::default()), Arc::new(Direction::default()));
-        let left = Self { outgoing: Arc::clone(&there), incoming: Arc::clone(&back), name: "memory0", mtu };
-        (left, Self { outgoing: back, incoming: there, name: "memory1", mtu })
+        let left =
+            Self { outgoing: Arc::clone(&there), incoming: Arc::clone(&back), name: "memory0", options };
+        (left, Self { outgoing: back, incoming: there, name: "memory1", options })
     }
 }
 
@@ -55,9 +62,9 @@ impl Device for MemoryTun {
         Ok(length)
     }
 
-    async fn send(&self, packet: &[u8]) -> io::Result<()> {
+    async fn send(&self, frame: &[u8]) -> io::Result<()> {
         loop {
-            match self.try_send(packet) {
+            match self.try_send(frame) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.outgoing.writable.notified().await
                 }
@@ -66,8 +73,20 @@ impl Device for MemoryTun {
         }
     }
 
-    fn try_send(&self, packet: &[u8]) -> io::Result<()> {
-        self.outgoing.put(packet)
+    fn try_send(&self, frame: &[u8]) -> io::Result<()> {
+        self.outgoing.put(frame)
+    }
+
+    async fn send_packet(&self, packet: &[u8]) -> io::Result<()> {
+        self.send(&self.framed(packet)).await
+    }
+
+    fn try_send_packet(&self, packet: &[u8]) -> io::Result<()> {
+        self.try_send(&self.framed(packet))
+    }
+
+    fn offload(&self) -> Option<Offload> {
+        self.options.offload.then_some(Offload { uso: true })
     }
 
     fn name(&self) -> &str {
@@ -75,7 +94,16 @@ impl Device for MemoryTun {
     }
 
     fn mtu(&self) -> u16 {
-        self.mtu
+        self.options.mtu
+    }
+}
+
+impl MemoryTun {
+    fn framed<'a>(&self, packet: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.offload() {
+            Some(_) => [&[0; VNET_HEADER_LEN], packet].concat().into(),
+            None => packet.into(),
+        }
     }
 }
 
@@ -152,6 +180,26 @@ mod tests {
         assert_eq!(right.try_recv(&mut buffer).unwrap(), 3);
         assert_eq!(right.try_recv(&mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(left.recv(&mut buffer).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn with_offload_a_header_stands_before_every_packet() {
+        let (left, right) = MemoryTun::pair_with(TunOptions::with_offload(1400));
+        assert_eq!((left.offload(), right.mtu()), (Some(Offload { uso: true }), 1400));
+        left.send(b"<a header>and a packet").await.unwrap();
+        left.send_packet(b"a packet").await.unwrap();
+        left.try_send_packet(b"a packet").unwrap();
+        let mut buffer = [0; 32];
+        assert_eq!(right.recv(&mut buffer).await.unwrap(), 22);
+        assert_eq!(&buffer[..22], b"<a header>and a packet");
+        for _ in 0..2 {
+            assert_eq!(right.recv(&mut buffer).await.unwrap(), 18);
+            assert_eq!(&buffer[..18], b"\0\0\0\0\0\0\0\0\0\0a packet");
+        }
+        let (left, right) = MemoryTun::pair();
+        assert!(!left.has_vnet_header());
+        left.send_packet(b"a packet").await.unwrap();
+        assert_eq!(right.recv(&mut buffer).await.unwrap(), 8);
     }
 
     #[tokio::test]

@@ -3,13 +3,17 @@
 use std::convert::Infallible;
 use std::io;
 
-use crate::{Device, TunError};
+use crate::{Device, Offload, TunError, TunOptions};
 
 /// A TUN device of this host. There is none.
 pub struct TunDevice(Infallible);
 
 impl TunDevice {
     pub fn create(_name: &str, _mtu: u16) -> Result<Self, TunError> {
+        Err(TunError::Unsupported)
+    }
+
+    pub fn create_with(_name: &str, _options: TunOptions) -> Result<Self, TunError> {
         Err(TunError::Unsupported)
     }
 }
@@ -23,11 +27,23 @@ impl Device for TunDevice {
         match self.0 {}
     }
 
-    async fn send(&self, _packet: &[u8]) -> io::Result<()> {
+    async fn send(&self, _frame: &[u8]) -> io::Result<()> {
         match self.0 {}
     }
 
-    fn try_send(&self, _packet: &[u8]) -> io::Result<()> {
+    fn try_send(&self, _frame: &[u8]) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    async fn send_packet(&self, _packet: &[u8]) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    fn try_send_packet(&self, _packet: &[u8]) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    fn offload(&self) -> Option<Offload> {
         match self.0 {}
     }
 

@@ -29,51 +29,75 @@ pub struct MtuTooSmall {
     pub mtu: usize,
 }
 
-impl SuperPacketView<'_> {
-    /// Hands every resulting packet to `emit`, complete and in order, and returns their number. None is longer
-    /// than `mtu`; TCP is cut smaller than its sender meant where that is needed. Nothing is emitted on an error.
+/// The packets that a super-packet becomes, made one at a time: see [`SuperPacketView::segments_within`].
+#[derive(Debug, Clone)]
+pub struct Segments<'a> {
+    view: SuperPacketView<'a>,
+    /// Payload of each but the last.
+    size: usize,
+    index: usize,
+    count: usize,
+}
+
+impl<'a> Segments<'a> {
+    /// The next packet, made in `scratch`: complete, and whole without the virtio header.
+    pub fn next<'s>(&mut self, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]>
+    where
+        'a: 's,
+    {
+        if self.index == self.count {
+            return None;
+        }
+        let index = self.index;
+        self.index += 1;
+        if self.view.is_ordinary() {
+            return Some(self.view.packet.as_bytes());
+        }
+        match self.view.segmentation {
+            Segmentation::None => self.view.build_whole(scratch),
+            Segmentation::Tcp | Segmentation::Udp => {
+                let (offset, data) = (index * self.size, self.view.data());
+                let end = data.len().min(offset + self.size);
+                self.view.build(scratch, &data[offset..end], index, offset, self.index == self.count);
+            }
+        }
+        Some(scratch)
+    }
+
+    /// How many are still to come.
+    pub fn remaining(&self) -> usize {
+        self.count - self.index
+    }
+}
+
+impl<'a> SuperPacketView<'a> {
+    /// The packets that this becomes, in order. None is longer than `mtu`; TCP is cut smaller than its sender meant
+    /// where that is needed.
     ///
-    /// `scratch` holds one packet at a time. Kept by the caller, it is allocated once. Fit for a hot path: the
+    /// The caller's scratch buffer holds one packet at a time and is allocated once. Fit for a hot path: the
     /// payload is read twice and written once.
+    pub fn segments_within(&self, mtu: usize) -> Result<Segments<'a>, MtuTooSmall> {
+        let size = self.segment_size_within(mtu)?;
+        let count = match self.segmentation {
+            Segmentation::None => 1,
+            Segmentation::Tcp | Segmentation::Udp => self.data().len().div_ceil(size),
+        };
+        Ok(Segments { view: *self, size, index: 0, count })
+    }
+
+    /// Hands [`Self::segments_within`] `mtu` to `emit` and returns their number. Nothing is emitted on an error.
     pub fn split(
         &self,
         mtu: usize,
         scratch: &mut Vec<u8>,
         mut emit: impl FnMut(&[u8]),
     ) -> Result<usize, MtuTooSmall> {
-        match self.segmentation {
-            Segmentation::None => self.emit_whole(mtu, scratch, emit).map(|()| 1),
-            Segmentation::Tcp | Segmentation::Udp => {
-                let segment_size = self.segment_size_within(mtu)?;
-                let last = self.data().len().div_ceil(segment_size) - 1;
-                for (index, data) in self.data().chunks(segment_size).enumerate() {
-                    self.build(scratch, data, index, index * segment_size, index == last);
-                    emit(scratch);
-                }
-                Ok(last + 1)
-            }
+        let mut segments = self.segments_within(mtu)?;
+        let count = segments.remaining();
+        while let Some(segment) = segments.next(scratch) {
+            emit(segment);
         }
-    }
-
-    fn emit_whole(
-        &self,
-        mtu: usize,
-        scratch: &mut Vec<u8>,
-        mut emit: impl FnMut(&[u8]),
-    ) -> Result<(), MtuTooSmall> {
-        let bytes = self.packet.as_bytes();
-        if bytes.len() > mtu {
-            return Err(MtuTooSmall { len: bytes.len(), mtu });
-        }
-        let Some(checksum_at) = self.checksum_at else {
-            emit(bytes);
-            return Ok(());
-        };
-        scratch.clear();
-        scratch.extend_from_slice(bytes);
-        complete(&mut scratch[self.packet.payload_at()..], checksum_at);
-        emit(scratch);
-        Ok(())
+        Ok(count)
     }
 
     /// Payload per segment such that all fit.
@@ -88,6 +112,14 @@ impl SuperPacketView<'_> {
                 Ok(mtu - self.headers_len)
             }
             Segmentation::None | Segmentation::Tcp | Segmentation::Udp => Err(MtuTooSmall { len, mtu }),
+        }
+    }
+
+    fn build_whole(&self, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        scratch.extend_from_slice(self.packet.as_bytes());
+        if let Some(checksum_at) = self.checksum_at {
+            complete(&mut scratch[self.packet.payload_at()..], checksum_at);
         }
     }
 
