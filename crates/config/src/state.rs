@@ -54,6 +54,11 @@ impl StatePaths {
             dir,
         }
     }
+
+    /// The directory of the socket, when it had to move out of the node's own.
+    pub fn socket_dir_elsewhere(&self) -> Option<&Path> {
+        self.socket.parent().filter(|parent| *parent != self.dir)
+    }
 }
 
 impl RelayStatePaths {
@@ -123,6 +128,9 @@ mod tests {
         let moved = StatePaths::beside(&config(108), run).socket;
         assert_eq!(moved, StatePaths::beside(&config(108), run).socket);
         assert_ne!(moved, StatePaths::beside(&config(109), run).socket);
+        let elsewhere =
+            |len| StatePaths::beside(&config(len), run).socket_dir_elsewhere().map(Path::to_owned);
+        assert_eq!((elsewhere(107), elsewhere(108)), (None, Some("/run/user/1000".into())));
         assert!(moved.starts_with("/run/user/1000") && moved.as_os_str().len() < 60, "{moved:?}");
         assert_eq!(StatePaths::beside(&config(108), None).socket.as_os_str().len(), 108);
     }
