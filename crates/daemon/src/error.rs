@@ -18,6 +18,8 @@ pub enum DaemonError {
     Keys { path: PathBuf, source: peerup_trust::authorized_keys::ParseError },
     #[error("{} is not an identity key", path.display())]
     Identity { path: PathBuf, source: peerup_trust::identity::IdentityError },
+    #[error("{} is missing, and this node has peers that know it by that key", path.display())]
+    IdentityLost { path: PathBuf },
     #[error("{} is not valid", path.display())]
     Peers { path: PathBuf, source: peerup_membership::YamlError },
     #[error("vpn.cidr cannot be used")]
@@ -63,9 +65,10 @@ impl DaemonError {
             Self::Config { source, .. } => source.hint(),
             Self::Edit { source, .. } => source.hint(),
             Self::Keys { .. } => Some("peerup auth validate".into()),
-            Self::Identity { path, .. } => {
-                Some(format!("restore {} from a backup, or remove it to get a new identity", path.display()))
-            }
+            Self::Identity { path, .. } | Self::IdentityLost { path } => Some(format!(
+                "restore {} from a backup; or move it, peers.yaml and authorized_keys away and pair again, as a new node",
+                path.display()
+            )),
             Self::Peers { path, .. } => {
                 Some(format!("move {} away; peers tell each other their addresses again", path.display()))
             }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
 };
 
@@ -13,8 +12,10 @@ use peerup_service::files::{PrivateFileError, read_private, write_private_atomic
 use peerup_trust::{authorized_keys::AuthorizedKeys, identity};
 use peerup_types::{DnsLabel, Keypair, Multiaddr, PeerId, Protocol};
 
-use crate::error::DaemonError;
+use crate::{error::DaemonError, port};
 
+/// A port has five digits at most.
+const PORT_LIMIT: u64 = 16;
 /// Generous for an identity file, whose true length is fixed.
 const KEY_LIMIT: u64 = 4096;
 const TEXT_LIMIT: u64 = 1 << 20;
@@ -40,20 +41,27 @@ impl Files {
         Ok(())
     }
 
-    /// The identity, made at its first use.
+    /// The identity. A fresh node gets one; where others know this node already, a new key in place of the lost one
+    /// would look like a stranger to all of them.
     pub fn identity(&self) -> Result<Keypair, DaemonError> {
         let path = &self.config.identity.key_file;
         let invalid = |source| DaemonError::Identity { path: path.clone(), source };
         match read_private(path, KEY_LIMIT) {
             Ok(bytes) => identity::decode(&bytes).map_err(invalid),
-            Err(error) if error.is_missing() => {
+            Err(error) if error.is_missing() && self.is_fresh()? => {
                 let keypair = Keypair::generate_ed25519();
                 let encoded = identity::encode(&keypair).map_err(invalid)?;
                 write_private_atomic(path, &encoded)?;
                 Ok(keypair)
             }
+            Err(error) if error.is_missing() => Err(DaemonError::IdentityLost { path: path.clone() }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Nobody is authorized and no address is claimed.
+    fn is_fresh(&self) -> Result<bool, DaemonError> {
+        Ok(!self.state.peers.exists() && self.keys()?.entries().next().is_none())
     }
 
     /// `authorized_keys`; a missing file authorizes nobody.
@@ -113,18 +121,42 @@ impl Files {
         if !configured.iter().any(|address| address.iter().any(|part| is_port_zero(&part))) {
             return Ok(configured.clone());
         }
-        let kept = read_private(&self.state.listen_port, 16).ok();
-        let kept = kept.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<u16>().ok());
-        let port = match kept.filter(|port| *port > 0 && is_free(*port)) {
-            Some(port) => port,
-            None => {
-                let port = pick_port().map_err(DaemonError::Port)?;
-                write_private_atomic(&self.state.listen_port, format!("{port}\n").as_bytes())?;
-                port
-            }
-        };
+        let port = self.listen_port()?;
         Ok(configured.iter().map(|address| with_port(address, port)).collect())
     }
+
+    /// A port that another program has at this moment may be free again at the next start, so it stays the kept one.
+    fn listen_port(&self) -> Result<u16, DaemonError> {
+        let pick = || port::pick(&mut rand::rng()).map_err(DaemonError::Port);
+        let Some(kept) = self.kept_port()? else {
+            let port = pick()?;
+            write_private_atomic(&self.state.listen_port, format!("{port}\n").as_bytes())?;
+            return Ok(port);
+        };
+        if port::is_free(kept) {
+            return Ok(kept);
+        }
+        let temporary = pick()?;
+        tracing::warn!(
+            kept,
+            temporary,
+            "another program has the listen port; a temporary one takes its place"
+        );
+        Ok(temporary)
+    }
+
+    fn kept_port(&self) -> Result<Option<u16>, DaemonError> {
+        match read_private(&self.state.listen_port, PORT_LIMIT) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).trim().parse().ok().filter(|port| *port > 0)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The identity of the node that `config_file` describes.
+pub fn identity(config_file: &Path) -> Result<Keypair, DaemonError> {
+    Files::load(config_file, None)?.identity()
 }
 
 /// The members that `keys` admits at `unix_now`.
@@ -157,22 +189,6 @@ fn read_text(path: &Path, missing: &str) -> Result<String, PrivateFileError> {
     }
 }
 
-/// A port that is free for UDP and TCP alike, chosen by the kernel.
-fn pick_port() -> std::io::Result<u16> {
-    for _ in 0..16 {
-        let port = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?.local_addr()?.port();
-        if is_free(port) {
-            return Ok(port);
-        }
-    }
-    Err(std::io::ErrorKind::AddrInUse.into())
-}
-
-fn is_free(port: u16) -> bool {
-    let any = (Ipv4Addr::UNSPECIFIED, port);
-    UdpSocket::bind(any).is_ok() && TcpListener::bind(any).is_ok()
-}
-
 fn is_port_zero(part: &Protocol<'_>) -> bool {
     matches!(part, Protocol::Udp(0) | Protocol::Tcp(0))
 }
@@ -186,4 +202,90 @@ fn with_port(address: &Multiaddr, port: u16) -> Multiaddr {
             other => other,
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::UdpSocket};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx\n";
+
+    #[test]
+    fn a_fresh_node_gets_an_identity_and_keeps_it() {
+        let (_dir, files) = node();
+        files.write_keys(&AuthorizedKeys::parse(KEYS_HEADER).unwrap()).unwrap();
+        let first = files.identity().unwrap().public();
+        assert_eq!(files.identity().unwrap().public(), first);
+        assert_eq!(identity(&files.config_file).unwrap().public(), first);
+    }
+
+    #[test]
+    fn a_lost_identity_is_not_replaced_where_others_know_it() {
+        for (name, content) in [("authorized_keys", PEER), ("peers.yaml", "")] {
+            let (dir, files) = node();
+            write_private_atomic(&dir.path().join(name), content.as_bytes()).unwrap();
+            let error = files.identity().unwrap_err();
+            assert!(matches!(error, DaemonError::IdentityLost { .. }), "{name}: {error}");
+            assert!(error.hint().unwrap().contains("restore"), "{error}");
+            assert!(!files.config.identity.key_file.exists());
+        }
+    }
+
+    #[test]
+    fn the_listen_port_is_kept_also_when_another_program_has_it_for_a_while() {
+        let (_dir, files) = node();
+        let kept = listens_on(&files);
+        assert_eq!(listens_on(&files), kept);
+        let other = UdpSocket::bind(("0.0.0.0", kept)).unwrap();
+        assert_ne!(listens_on(&files), kept);
+        assert_eq!(fs::read_to_string(&files.state.listen_port).unwrap(), format!("{kept}\n"));
+        drop(other);
+        assert_eq!(listens_on(&files), kept);
+    }
+
+    #[test]
+    fn a_listen_port_file_that_makes_no_sense_is_replaced() {
+        for content in ["", "0", "port", "70000"] {
+            let (_dir, files) = node();
+            write_private_atomic(&files.state.listen_port, content.as_bytes()).unwrap();
+            let port = listens_on(&files);
+            assert_eq!(fs::read_to_string(&files.state.listen_port).unwrap(), format!("{port}\n"));
+        }
+    }
+
+    #[test]
+    fn configured_ports_are_left_alone() {
+        let (dir, _) = node();
+        let config = dir.path().join("config.yaml");
+        write_private_atomic(&config, b"network: {listen_addresses: [/ip4/0.0.0.0/tcp/4001]}\n").unwrap();
+        let files = Files::load(&config, None).unwrap();
+        assert_eq!(files.listen_addresses().unwrap(), files.config.network.listen_addresses);
+        assert!(!files.state.listen_port.exists());
+    }
+
+    fn node() -> (TempDir, Files) {
+        let dir = TempDir::new().unwrap();
+        let config = dir.path().join("config.yaml");
+        write_private_atomic(&config, b"version: 1\n").unwrap();
+        let files = Files::load(&config, None).unwrap();
+        (dir, files)
+    }
+
+    fn listens_on(files: &Files) -> u16 {
+        let addresses = files.listen_addresses().unwrap();
+        let ports: Vec<u16> = addresses
+            .iter()
+            .flat_map(|address| address.iter())
+            .filter_map(|part| match part {
+                Protocol::Udp(port) | Protocol::Tcp(port) => Some(port),
+                _ => None,
+            })
+            .collect();
+        assert!(ports.len() == 4 && ports.iter().all(|port| *port == ports[0]), "{addresses:?}");
+        ports[0]
+    }
 }

@@ -13,15 +13,18 @@ mod api;
 mod controller;
 mod data;
 mod echo;
+mod effect;
 mod error;
 mod files;
 mod greet;
 mod interface;
 mod pairing;
+mod port;
 mod process;
 mod view;
 mod vouch;
 mod watch;
 
 pub use error::DaemonError;
+pub use files::identity;
 pub use process::{Options, ReadyReport, run, temporary};

@@ -122,12 +122,8 @@ fn health(node: &Controller) -> Vec<HealthItem> {
         );
     }
     if node.restarts > 0 {
-        add(
-            "swarm-restarted",
-            Severity::Warning,
-            format!("the network stack was restarted {} times", node.restarts),
-            None,
-        );
+        let text = format!("the network stack was restarted {}", times(node.restarts));
+        add("swarm-restarted", Severity::Warning, text, None);
     }
     if node.files.config.services.values().any(|service| service.enabled) {
         let text = "services are configured, and this version does not serve them";
@@ -145,7 +141,22 @@ fn health(node: &Controller) -> Vec<HealthItem> {
     if node.interface.is_none() && node.files.config.vpn.enabled {
         add("interface-down", Severity::Warning, "the overlay interface is down".into(), Some("peerup up"));
     }
+    items.extend(panicked(peerup_telemetry::panics()));
     items
+}
+
+/// A panic that a supervisor caught leaves a process that runs and may lack a part.
+fn panicked(panics: u64) -> Option<HealthItem> {
+    (panics > 0).then(|| HealthItem {
+        code: "panicked".to_owned(),
+        severity: Severity::Error,
+        text: format!("this daemon panicked {}; its log says where", times(panics)),
+        fix: Some("restart it, and report what the log says".to_owned()),
+    })
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 /// Packets whose sender did what a well-behaved peer does not do.
@@ -282,4 +293,18 @@ fn uptime(node: &Controller) -> u64 {
 fn wall_clock(at: Instant) -> Timestamp {
     let ago = peerup_clock::now().saturating_duration_since(at).as_secs();
     Timestamp::from_unix(peerup_clock::unix().saturating_sub(ago))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_until_the_process_ends() {
+        assert_eq!(panicked(0), None);
+        let item = panicked(1).unwrap();
+        assert_eq!((item.code.as_str(), item.severity), ("panicked", Severity::Error));
+        assert!(item.text.contains("panicked once;"), "{}", item.text);
+        assert!(panicked(2).unwrap().text.contains("panicked 2 times;"));
+    }
 }
