@@ -1,12 +1,17 @@
 //! The one place that names the daemon and the relay.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use peerup_control::Runtime;
 use peerup_daemon::{DaemonError, Options, ReadyReport};
+use peerup_service::{Keep, Target, drop_privileges};
 use peerup_types::{Multiaddr, PeerId};
 
-use crate::{failure::Failure, readiness::Readiness, version::VERSION};
+use crate::{failure::Failure, place::directory, readiness::Readiness, version::VERSION};
 
 /// Blocks until the daemon has stopped.
 pub fn run_daemon(
@@ -24,8 +29,13 @@ pub fn run_daemon(
     peerup_daemon::run(options, on_ready).map_err(|error| from_daemon(&error))
 }
 
-/// A node without interface and socket, for pairing while no daemon runs.
+/// A node without interface and socket, for pairing while no daemon runs. It meets strangers, so this process first
+/// becomes the owner of its files and nothing more, for good. That covers the whole process only as long as it has
+/// no other thread: a command's runtime runs on its main thread.
 pub async fn temporary(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure> {
+    Target::owner_of(directory(&config_file))
+        .and_then(|owner| drop_privileges(owner, Keep::Nothing))
+        .map_err(|error| Failure::of(&error))?;
     let options = Options { config_file, started_by_up: false, version: VERSION };
     peerup_daemon::temporary(options).await.map_err(|error| from_daemon(&error))
 }
@@ -34,6 +44,12 @@ pub async fn temporary(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure
 pub fn serve_relay(config_file: PathBuf, ready: impl FnOnce(PeerId, &[Multiaddr])) -> Result<(), Failure> {
     peerup_relay::serve(config_file, VERSION, |report| ready(report.peer_id, &report.addresses))
         .map_err(|error| Failure::of(&error).exit(error.exit_code().into()).or_hint(error.hint()))
+}
+
+/// Who the node of `config_file` is. A fresh one gets its key here.
+pub fn identity(config_file: &Path) -> Result<PeerId, Failure> {
+    let keypair = peerup_daemon::identity(config_file).map_err(|error| from_daemon(&error))?;
+    Ok(keypair.public().to_peer_id())
 }
 
 /// Where a relay with these listeners is found on a machine with these addresses.

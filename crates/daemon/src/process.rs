@@ -5,7 +5,10 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use peerup_control::{BindOptions, Runtime, Server};
 use peerup_membership::Membership;
 use peerup_node::{Node, NodeConfig};
-use peerup_service::{InvokingUser, Keep, drop_privileges, files::FileLock};
+use peerup_service::{
+    InvokingUser, Keep, Target, drop_privileges,
+    files::{FileLock, create_private_dir},
+};
 use peerup_swarm::{PeerSwarm, Profile, SwarmConfig};
 use peerup_tun::TunDevice;
 use peerup_types::Keypair;
@@ -20,6 +23,7 @@ use crate::{
     api::{NodeHandle, REQUESTS},
     controller::{Controller, Mode, Parts, interface_settings},
     data::{Command, Prepared},
+    effect,
     error::DaemonError,
     files::{Files, members},
     interface::Interface,
@@ -63,7 +67,7 @@ pub fn run(
 }
 
 /// A host without interface and control socket, for pairing while no daemon runs. It ends with the last clone of
-/// the returned runtime.
+/// the returned runtime. It needs no privilege; its caller gives them up, for the process they belong to.
 pub async fn temporary(options: Options) -> Result<Arc<dyn Runtime>, DaemonError> {
     let user = InvokingUser::current()?;
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
@@ -144,6 +148,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let user = InvokingUser::current()?;
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
     let lock = FileLock::acquire(&files.state.lock)?;
+    effect::report(&files.config);
     let keypair = files.identity()?;
     let keys = files.keys()?;
     let mut node = node(&files, &keypair)?;
@@ -157,14 +162,16 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
         true => Some(control.block_on(interface_up(&files, &node, prepared.io()))?),
         false => None,
     };
-    if up.is_some() || user.through_sudo {
-        drop_privileges(user.target(), Keep::NetAdmin)?;
-    }
+    let keep = if up.is_some() { Keep::NetAdmin } else { Keep::Nothing };
+    drop_privileges(Target::owner_of(&files.state.dir)?, keep)?;
 
     let _control = control.enter();
     let data = prepared.start()?;
     let mode = Mode::Member { started_by_up: options.started_by_up };
     let swarm = swarm(&files, &keypair, options.version, &node, mode, data.io().clone())?;
+    if let Some(dir) = files.state.socket_dir_elsewhere() {
+        create_private_dir(dir)?;
+    }
     let server = control.block_on(Server::bind(BindOptions {
         socket: files.state.socket.clone(),
         cookie: files.state.cookie.clone(),

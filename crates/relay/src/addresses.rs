@@ -78,7 +78,7 @@ pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     })
 }
 
-fn port_of(address: &Multiaddr) -> Option<u16> {
+pub fn port_of(address: &Multiaddr) -> Option<u16> {
     address.iter().find_map(|part| match part {
         Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
         _ => None,

@@ -32,6 +32,8 @@ pub enum RelayError {
     NoPort { address: Multiaddr },
     #[error("cannot set up the peer-to-peer network")]
     Swarm(#[from] BuildError),
+    #[error("cannot drop privileges")]
+    Privileges(#[from] peerup_service::PrivilegeError),
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     #[error("cannot watch signals")]
@@ -62,6 +64,7 @@ impl RelayError {
             | Self::Listen(_)
             | Self::NoPort { .. }
             | Self::Swarm(_)
+            | Self::Privileges(_)
             | Self::Runtime(_)
             | Self::Signals(_) => None,
         }
@@ -82,6 +85,7 @@ impl RelayError {
             | Self::Listen(_)
             | Self::NoPort { .. }
             | Self::Swarm(_)
+            | Self::Privileges(_)
             | Self::Runtime(_)
             | Self::Signals(_) => FAILURE,
         }

@@ -3,8 +3,8 @@
 //!
 //! Two facts shape this room. `sudo peerup up` is the normal way to start, so root often acts for somebody
 //! else: files it writes go to whoever owns the place they are written to ([`files`]), and [`InvokingUser`]
-//! says whose configuration is meant. And a daemon that parses packets from the network must not be root:
-//! [`drop_privileges`] leaves it `CAP_NET_ADMIN` and nothing else.
+//! says whose configuration is meant. And what parses packets from the network must not be root:
+//! [`drop_privileges`] leaves a daemon `CAP_NET_ADMIN`, and a relay or a pairing host nothing.
 //!
 //! Nothing here decides policy, and nothing here is async.
 

@@ -2,13 +2,17 @@
 //!
 //! A node needs `CAP_NET_ADMIN` for as long as it runs: addresses, routes and the TUN device follow what its
 //! peers do. Nothing else of root's power is of use to it, and it parses what strangers send. So it becomes the
-//! invoking user where there is one (capabilities(7), "Effect of user ID changes on capabilities") and drops
-//! the rest for good: permitted, effective, inheritable, ambient and bounding sets, and with no_new_privs also
-//! whatever a set-user-ID program would give back.
+//! owner of its files ([`Target::owner_of`]; capabilities(7), "Effect of user ID changes on capabilities") and
+//! drops the rest for good: permitted, effective, inheritable, ambient and bounding sets, and with no_new_privs
+//! also whatever a set-user-ID program would give back. A relay and a host that only pairs keep nothing.
 //!
 //! Capabilities belong to threads: this has to happen before the first thread is started.
 
 use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
@@ -23,12 +27,30 @@ pub struct Target {
     pub gid: u32,
 }
 
+impl Target {
+    /// Whom root should become to work in `dir`: its owner, whose files everything in there is. Under sudo that is
+    /// the person at the keyboard, for a service account's directory the service account. `None` when there is
+    /// nothing to change: this process is not root, or the directory is root's own.
+    pub fn owner_of(dir: &Path) -> Result<Option<Self>, PrivilegeError> {
+        if !geteuid().is_root() {
+            return Ok(None);
+        }
+        let owner =
+            fs::metadata(dir).map_err(|source| PrivilegeError::Owner { dir: dir.into(), source })?;
+        let known = User::from_uid(Uid::from_raw(owner.uid())).ok().flatten();
+        let gid = known.map_or(owner.gid(), |user| user.gid.as_raw());
+        Ok((owner.uid() != 0).then_some(Self { uid: owner.uid(), gid }))
+    }
+}
+
 /// What the process still needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     /// A node: TUN device, addresses, routes.
     NetAdmin,
-    /// A relay, or a node in proxy mode.
+    /// A relay on ports below 1024, which binds them again when its swarm is rebuilt.
+    LowPorts,
+    /// Any other relay, a node without an interface, a host that only pairs.
     Nothing,
 }
 
@@ -36,6 +58,7 @@ impl Keep {
     fn capabilities(self) -> CapsHashSet {
         match self {
             Self::NetAdmin => CapsHashSet::from([Capability::CAP_NET_ADMIN]),
+            Self::LowPorts => CapsHashSet::from([Capability::CAP_NET_BIND_SERVICE]),
             Self::Nothing => CapsHashSet::new(),
         }
     }
@@ -54,6 +77,12 @@ pub struct Held {
 /// The process may still hold what it should not: it has to end.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
+    #[error("cannot find out who owns {}", dir.display())]
+    Owner {
+        dir: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("cannot take the groups of user {uid}")]
     Groups {
         uid: u32,

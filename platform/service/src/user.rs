@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User, getegid, geteuid};
 
-use crate::privileges::Target;
-
 /// The person (or service account) that started this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvokingUser {
@@ -52,11 +50,6 @@ impl InvokingUser {
     /// Where sockets and other things that end with the session belong. Not created here.
     pub fn runtime_dir(&self) -> &Path {
         &self.runtime_dir
-    }
-
-    /// Whom a daemon started by sudo should become; nothing when it is that user already.
-    pub fn target(&self) -> Option<Target> {
-        self.through_sudo.then_some(Target { uid: self.uid, gid: self.gid })
     }
 }
 
@@ -139,7 +132,7 @@ mod tests {
         assert_eq!((alice.uid, alice.gid, alice.name.as_deref()), (1000, 1000, Some("alice")));
         assert_eq!(alice.home_dir, Path::new("/home/alice"));
         assert_eq!(alice.runtime_dir(), Path::new("/run/user/1000"));
-        assert_eq!(alice.target(), Some(Target { uid: 1000, gid: 1000 }));
+        assert!(alice.through_sudo);
     }
 
     #[test]
@@ -147,11 +140,11 @@ mod tests {
         let root = user(ROOT, &[("HOME", "/root")]).unwrap();
         assert_eq!((root.uid, root.home_dir.as_path()), (0, Path::new("/root")));
         assert_eq!(root.runtime_dir(), Path::new("/run/peerup"));
-        assert_eq!(root.target(), None);
+        assert!(!root.through_sudo);
         let alice = user(ALICE, &[("XDG_RUNTIME_DIR", "/run/mine")]).unwrap();
         assert_eq!(alice.home_dir, Path::new("/home/alice"));
         assert_eq!(alice.runtime_dir(), Path::new("/run/mine"));
-        assert_eq!(alice.target(), None);
+        assert!(!alice.through_sudo);
     }
 
     #[test]

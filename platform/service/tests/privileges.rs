@@ -12,6 +12,8 @@ use peerup_service::{Held, Keep, PrivilegeError, Target, drop_privileges, has_ne
 
 /// CAP_NET_ADMIN has number 12.
 const NET_ADMIN: &str = "0000000000001000";
+/// CAP_NET_BIND_SERVICE has number 10.
+const BIND_SERVICE: &str = "0000000000000400";
 const NONE: &str = "0000000000000000";
 const NOBODY: Target = Target { uid: 65_533, gid: 65_533 };
 
@@ -43,6 +45,18 @@ fn a_relay_keeps_nothing() {
         for set in ["CapPrm", "CapEff", "CapBnd", "CapInh", "CapAmb"] {
             assert_eq!(status(set), NONE, "{set}");
         }
+        assert!(!has_net_admin());
+    });
+}
+
+#[test]
+fn a_relay_on_low_ports_keeps_binding_them_and_nothing_else() {
+    inside("a_relay_on_low_ports_keeps_binding_them_and_nothing_else", || {
+        drop_privileges(None, Keep::LowPorts).unwrap();
+        for (set, want) in [("CapPrm", BIND_SERVICE), ("CapEff", BIND_SERVICE), ("CapAmb", NONE)] {
+            assert_eq!(status(set), want, "{set}");
+        }
+        std::net::TcpListener::bind("0.0.0.0:443").unwrap();
         assert!(!has_net_admin());
     });
 }
@@ -81,6 +95,18 @@ fn only_root_becomes_another_user_and_it_takes_net_admin_along() {
         }
         Err(PrivilegeError::Groups { .. } | PrivilegeError::SwitchUser { .. }) => assert!(!privileged),
         Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn root_becomes_the_owner_of_the_directory_and_nobody_else_becomes_anybody() {
+    let dir = tempfile::TempDir::new().unwrap();
+    assert_eq!(Target::owner_of(dir.path()).unwrap(), None);
+    if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(dir.path(), Some(NOBODY.uid), Some(NOBODY.gid)).unwrap();
+        assert_eq!(Target::owner_of(dir.path()).unwrap(), Some(NOBODY));
+        let missing = Target::owner_of(&dir.path().join("missing"));
+        assert!(matches!(missing, Err(PrivilegeError::Owner { .. })));
     }
 }
 
