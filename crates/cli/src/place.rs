@@ -212,9 +212,28 @@ pub fn read_keys_text(file: &Path) -> Result<String, Failure> {
     Ok(text)
 }
 
+/// As a daemon reads it, which refuses one that others can read; a missing one is empty.
+pub fn read_private_keys_text(file: &Path) -> Result<String, Failure> {
+    match read_private(file, authorized_keys::MAX_BYTES as u64) {
+        Ok(bytes) => String::from_utf8(bytes)
+            .map_err(|_| Failure::new(format!("{}: this is not UTF-8 text", file.display()))),
+        Err(error) if error.is_missing() => Ok(String::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// The strict reading of an `authorized_keys`; its messages name the line and say enough without their causes.
-pub fn parse_keys(file: &Path) -> Result<AuthorizedKeys, Failure> {
-    AuthorizedKeys::parse(&read_keys_text(file)?).map_err(|error| {
+fn parse_keys(file: &Path) -> Result<AuthorizedKeys, Failure> {
+    parse_keys_text(file, &read_keys_text(file)?)
+}
+
+/// Whether a daemon would take the file.
+pub fn validate_keys(file: &Path) -> Result<(), Failure> {
+    parse_keys_text(file, &read_private_keys_text(file)?).map(drop)
+}
+
+fn parse_keys_text(file: &Path, text: &str) -> Result<AuthorizedKeys, Failure> {
+    AuthorizedKeys::parse(text).map_err(|error| {
         Failure::new(format!("{}: {error}", file.display()))
             .hint("`peerup auth validate` lists every bad line")
     })

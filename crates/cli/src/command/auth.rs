@@ -14,7 +14,7 @@ use super::{Context, block_on};
 use crate::{
     args::{Auth, AuthFile},
     failure::{Exit, Failure},
-    place::{NodeFiles, edit_keys, read_keys_text},
+    place::{NodeFiles, edit_keys, read_keys_text, read_private_keys_text},
     render::short_id,
     terminal::Colour,
 };
@@ -146,7 +146,7 @@ fn validate(context: &Context, file: Option<PathBuf>) -> Result<Exit, Failure> {
     if file.is_some() && !path.exists() {
         return Err(Failure::new(format!("{} does not exist", path.display())));
     }
-    let (keys, problems) = AuthorizedKeys::parse_lenient(&read_keys_text(&path)?);
+    let (keys, problems) = AuthorizedKeys::parse_lenient(&read_private_keys_text(&path)?);
     if problems.is_empty() {
         context.terminal.line(format_args!("OK: {}: {} peers", path.display(), keys.entries().count()))?;
         return Ok(Exit::Ok);

@@ -8,7 +8,7 @@ use super::Context;
 use crate::{
     args::{Config, Json},
     failure::{Exit, Failure},
-    place::{parse_keys, read_identity},
+    place::{read_identity, validate_keys},
 };
 
 pub fn run(context: &Context, command: Config) -> Result<Exit, Failure> {
@@ -36,7 +36,7 @@ pub fn run_relay(context: &Context, command: Config) -> Result<Exit, Failure> {
 /// The file has been read already; here the files it names are, as far as they exist.
 fn validate(context: &Context, file: &Path, key: &Path, keys: &Path) -> Result<Exit, Failure> {
     read_identity(key)?;
-    parse_keys(keys)?;
+    validate_keys(keys)?;
     context.terminal.line(format_args!("OK: {} is valid", file.display()))?;
     Ok(Exit::Ok)
 }

@@ -12,8 +12,9 @@ use peerup_trust::authorized_keys::AuthorizedKeys;
 use super::{Context, block_on};
 use crate::{
     args::Status,
+    backend,
     failure::{Exit, Failure},
-    place::{NodeFiles, load_or_create_identity, read_keys_text},
+    place::{NodeFiles, read_keys_text},
     render::{name_of, status as render},
     version,
 };
@@ -80,7 +81,7 @@ fn offline(context: &Context, args: &Status, node: &NodeFiles) -> Result<(), Fai
 
 /// The schema of the running node, filled from the files: nobody has a path.
 fn local_overview(node: &NodeFiles) -> Result<Overview, Failure> {
-    let id = load_or_create_identity(&node.config.identity.key_file)?.public().to_peer_id();
+    let id = backend::identity(&node.file)?;
     let (keys, _) =
         AuthorizedKeys::parse_lenient(&read_keys_text(&node.config.security.authorized_keys_file)?);
     Ok(Overview {
