@@ -78,6 +78,16 @@ impl Liveness {
         self.excused = false;
     }
 
+    /// Whether the last probe went unanswered: not dead, but nothing to move to either.
+    pub fn is_in_doubt(&self) -> bool {
+        self.unanswered > 0
+    }
+
+    /// Something is wrong with another path: find out about this one before it is needed.
+    pub fn hurry(&mut self, now: Instant) {
+        self.next_probe = self.next_probe.min(now);
+    }
+
     /// Forgets what was not answered: there was no reason to expect an answer (idle, suspended).
     pub fn rest(&mut self, now: Instant) {
         self.heard();

@@ -37,6 +37,10 @@ const TWIN_GRACE: Duration = Duration::from_secs(3);
 const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
 /// From the announcement that a path goes away to its closing: several round trips of any usable path.
 const RETIRE_FOR: Duration = Duration::from_secs(2);
+/// A path that comes and goes does not take the packets with it: in a minute there are at most this many switches
+/// between kinds of path, and the last one is kept for leaving a path that died.
+const MAX_SWITCHES: usize = 4;
+const SWITCH_WINDOW: Duration = Duration::from_secs(60);
 /// Paths of one peer: both transports and families, twins, and circuits through a few relays.
 const MAX_PATHS: usize = 16;
 
@@ -181,6 +185,10 @@ pub struct PeerPaths {
     active: Option<PathId>,
     active_since: Option<Instant>,
     reason: Option<Reason>,
+    /// When the latest switches between kinds of path were.
+    switches: VecDeque<Instant>,
+    /// A better path waits until then, because there were so many switches.
+    held_until: Option<Instant>,
     /// Circuit addresses of the peer, one per relay with a reservation of ours.
     circuits: Vec<Multiaddr>,
     /// Direct addresses that worked or were offered, newest last.
@@ -217,6 +225,8 @@ impl PeerPaths {
             active: None,
             active_since: None,
             reason: None,
+            switches: VecDeque::new(),
+            held_until: None,
             circuits: Vec::new(),
             direct: VecDeque::new(),
             reach,
@@ -300,7 +310,7 @@ impl PeerPaths {
         self.reach.rest();
         // A fresh path is measured even before the first packet asks for it.
         self.handle_traffic(now);
-        self.select(Reason::BetterPath, now);
+        self.select(now);
         if !self.has_direct() {
             let wait = if self.first { Duration::ZERO } else { POLITENESS };
             self.punch.hasten(now + wait);
@@ -345,7 +355,7 @@ impl PeerPaths {
         suspicion.answers += 1;
         if suspicion.answers >= needed {
             found.suspicion = None;
-            self.select(Reason::BetterPath, now);
+            self.select(now);
         }
     }
 
@@ -457,6 +467,7 @@ impl PeerPaths {
         if self.punch.is_due(now) {
             self.request_punch(now);
         }
+        self.select(now);
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -476,6 +487,7 @@ impl PeerPaths {
             .chain(dial)
             .chain(twins)
             .chain(retired)
+            .chain(self.held_until)
             .min()
     }
 
@@ -499,6 +511,7 @@ impl PeerPaths {
     /// Probes what is due, suspects what does not answer, and gives up what stays silent or never became ready.
     fn check_paths(&mut self, now: Instant) {
         let idle = self.idle_at.take_if(|at| *at <= now).is_some() || self.idle_at.is_none();
+        let doubted = self.is_active_in_doubt();
         let (mut gone, mut suspects) = (Vec::new(), false);
         for (id, path) in &mut self.paths {
             if !path.ready {
@@ -529,13 +542,29 @@ impl PeerPaths {
             self.actions.push_back(Action::Close { path });
             self.forget(path, Reason::PathDead, now);
         }
+        if self.is_active_in_doubt() && !doubted {
+            self.check_standbys(now);
+        }
         if suspects {
-            self.select(Reason::PathDead, now);
+            self.select(now);
             if self.is_cut_off() {
                 self.reach.hasten(now);
             } else if !self.has_direct() {
                 self.punch.hasten(now + PUNCH_FIRST);
             }
+        }
+    }
+
+    fn is_active_in_doubt(&self) -> bool {
+        self.active.and_then(|path| self.paths.get(&path)).is_some_and(|path| path.live.is_in_doubt())
+    }
+
+    /// The active path may be dying, and what killed it may have killed others: by the time it is given up, it has to
+    /// be known which standby paths answer.
+    fn check_standbys(&mut self, now: Instant) {
+        let active = self.active;
+        for (_, path) in self.paths.iter_mut().filter(|(id, path)| path.is_good() && active != Some(**id)) {
+            path.live.hurry(now);
         }
     }
 
@@ -563,25 +592,40 @@ impl PeerPaths {
         }
     }
 
+    /// The best path to be on. One that left a probe unanswered is not moved to, but not left either.
     fn best(&self) -> Option<PathId> {
-        self.paths.values().filter(|path| path.is_usable()).map(Path::rank).min().map(|(.., path)| path)
+        let doubtful = |path: &Path| path.live.is_in_doubt() && self.active != Some(path.opened.path);
+        let rank =
+            |path: &&Path| (path.suspicion.is_some(), doubtful(path), path.opened.kind, path.opened.path);
+        self.paths.values().filter(|path| path.is_usable()).min_by_key(rank).map(|path| path.opened.path)
     }
 
-    fn select(&mut self, reason: Reason, now: Instant) {
+    /// Moves to a better path, or away from one that stopped answering. Among equals the path in use stays: a switch
+    /// has to gain something, and to leave one suspect for another gains nothing.
+    fn select(&mut self, now: Instant) {
+        self.held_until = None;
         let Some(best) = self.best().and_then(|path| self.paths.get(&path)) else { return };
-        let current = self.active.and_then(|path| self.paths.get(&path));
-        // Among equals the path in use stays: a switch has to gain something.
-        let better = |current: &Path| {
-            let (suspect, kind, _) = best.rank();
-            (suspect, kind) < (current.suspicion.is_some(), current.opened.kind)
+        let (path, kind) = (best.opened.path, best.opened.kind);
+        let Some(current) = self.active.and_then(|path| self.paths.get(&path)) else {
+            return self.activate(Some(path), None, Reason::FirstPath, now);
         };
-        if current.is_some_and(|current| !better(current)) {
-            return;
+        let from = current.opened.kind;
+        if current.suspicion.is_some() {
+            if best.is_good() && !best.live.is_in_doubt() {
+                self.activate(Some(path), Some(from), Reason::PathDead, now);
+            }
+        } else if kind < from {
+            self.held_until = self.switches_spent_until(now);
+            if self.held_until.is_none() {
+                self.activate(Some(path), Some(from), Reason::BetterPath, now);
+            }
         }
-        let from = current.map(|current| current.opened.kind);
-        let reason = if from.is_none() { Reason::FirstPath } else { reason };
-        let best = best.opened.path;
-        self.activate(Some(best), from, reason, now);
+    }
+
+    /// Until when another switch for the better would be one too many.
+    fn switches_spent_until(&self, now: Instant) -> Option<Instant> {
+        let oldest = self.switches.iter().rev().nth(MAX_SWITCHES - 2)?;
+        Some(*oldest + SWITCH_WINDOW).filter(|until| *until > now)
     }
 
     fn activate(&mut self, path: Option<PathId>, from: Option<PathKind>, reason: Reason, now: Instant) {
@@ -589,6 +633,12 @@ impl PeerPaths {
         self.active_since = path.map(|_| now);
         self.reason = Some(reason);
         let to = path.and_then(|path| self.paths.get(&path)).map(|path| path.opened.kind);
+        if from.is_some() && to.is_some() && from != to {
+            if self.switches.len() >= MAX_SWITCHES {
+                self.switches.pop_front();
+            }
+            self.switches.push_back(now);
+        }
         self.actions.push_back(Action::Use { peer: self.peer, path });
         self.events.push_back(Event::PathChanged { peer: self.peer, from, to, reason });
         if self.has_direct() {
