@@ -5,6 +5,7 @@
 #   scripts/fuzz.sh [MINUTES] [CASES]     default: 10 minutes, 20000 cases per property and round
 #
 # A failing case is kept in the room's proptest-regressions folder; commit it, and every test run replays it.
+# The coverage-guided targets, which need nightly, are in tests/fuzz.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec </dev/null

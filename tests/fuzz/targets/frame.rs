@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| peerup_wire::fuzz::frame(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| peerup_replay::run("frame", bytes));

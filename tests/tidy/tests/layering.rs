@@ -28,7 +28,9 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-daemon", 3),
     ("peerup", 4),
     ("peerup-lab", 5),
+    ("peerup-mallory", 5),
     ("peerup-cli-tests", 5),
+    ("peerup-replay", 5),
     ("peerup-tidy", 5),
     ("peerup-sim", 5),
 ];
