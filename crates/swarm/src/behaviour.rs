@@ -11,6 +11,7 @@ use libp2p::{
 };
 
 use crate::{
+    authorized::Authorized,
     candidates,
     gater::{self, Standing},
     paths,
@@ -35,7 +36,7 @@ pub struct Behaviour {
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
     pub relay_client: Toggle<relay::client::Behaviour>,
     pub relay_server: Toggle<relay::Behaviour>,
-    pub dcutr: Toggle<dcutr::Behaviour>,
+    pub dcutr: Toggle<Authorized<dcutr::Behaviour>>,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
 }
 

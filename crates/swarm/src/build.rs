@@ -16,6 +16,7 @@ use libp2p::{
 use tokio::runtime::Handle;
 
 use crate::{
+    authorized::Authorized,
     behaviour::{self, Behaviour},
     candidates,
     config::{BuildError, Profile, SwarmConfig},
@@ -55,6 +56,7 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
         .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
     let paths = paths::Behaviour::new(protocols, sender, first_path);
     let relay_server = relay_server(own, &config.profile, paths.standing());
+    let dcutr = node.then(|| Authorized::new(dcutr::Behaviour::new(own), paths.standing()));
     let behaviour = Behaviour {
         gater: gater::Behaviour::default(),
         limits: behaviour::limits(),
@@ -65,7 +67,7 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
         kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
         relay_client: Toggle::from(relay_client),
         relay_server: Toggle::from(relay_server),
-        dcutr: Toggle::from(node.then(|| dcutr::Behaviour::new(own))),
+        dcutr: Toggle::from(dcutr),
         mdns: Toggle::from(multicast_dns(own, &config.profile)),
     };
     Ok((Swarm::new(transport, behaviour, own, swarm_config(config.io.clone())), inbound))

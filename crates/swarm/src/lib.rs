@@ -8,6 +8,8 @@
 //! What this crate adds to stock libp2p, and why:
 //! - [`paths`]: streams on *one chosen* connection (`libp2p-stream` picks a random one of the peer).
 //! - [`gater`]: `authorized_keys` decides who may connect inbound, after the handshake proved the peer ID.
+//! - [`authorized`]: only members get holes punched, because DCUtR dials what the other end asks for.
+//! - [`liveness`]: a connection that does not answer pings is closed.
 //! - [`underlay`]: overlay addresses are never dialed, so the network cannot be carried through itself.
 //! - [`candidates`]: NAT-mapped addresses as relays observed them become hole-punching candidates; identify 0.48
 //!   alone rewrites the port and so loses what a port-changing NAT mapped.
@@ -15,6 +17,7 @@
 //!   and trust live outside and survive.
 #![forbid(unsafe_code)]
 
+mod authorized;
 mod behaviour;
 mod build;
 mod candidates;

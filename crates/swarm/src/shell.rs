@@ -27,7 +27,7 @@ use crate::{
     build::build,
     config::{BuildError, SwarmConfig},
     event::{DialError, DialId, Event, ListenError},
-    gater::Admission,
+    gater::{Admission, Standing},
     liveness,
     paths::{self, InboundStream},
     underlay,
@@ -332,8 +332,13 @@ impl PeerSwarm {
         }
     }
 
-    /// The routing table of the private DHT holds servers that speak its protocol, and nobody else.
+    /// The routing table of the private DHT holds members and relays that serve its protocol, and nobody else: kad
+    /// dials what it holds, and asks it whom to dial next.
     fn learn_dht_server(&mut self, peer: PeerId, info: &identify::Info) {
+        match self.admission.standing(&peer) {
+            Standing::Authorized | Standing::Infrastructure => {}
+            Standing::Anybody | Standing::Guest | Standing::Stranger => return,
+        }
         let protocol = StreamProtocol::try_from_owned(self.config.dht_protocol.clone());
         let Ok(protocol) = protocol else { return };
         if !info.protocols.contains(&protocol) {
@@ -396,4 +401,59 @@ fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
         .cloned()
         .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use libp2p::identity::Keypair;
+
+    use super::*;
+    use crate::config::Profile;
+
+    const DHT: &str = "/test/kad/1.0.0";
+
+    #[tokio::test]
+    async fn a_guest_gets_no_place_in_the_routing_table_and_a_member_does() {
+        let mut swarm = node();
+        let server = Keypair::generate_ed25519();
+        let peer = server.public().to_peer_id();
+        swarm.set_admission(Admission { guests: true, ..Admission::default() });
+        swarm.learn_dht_server(peer, &served_by(&server));
+        assert_eq!(routing_table(&mut swarm), 0);
+        swarm.set_admission(Admission { authorized: BTreeSet::from([peer]), ..Admission::default() });
+        swarm.learn_dht_server(peer, &served_by(&server));
+        assert_eq!(routing_table(&mut swarm), 1);
+    }
+
+    fn routing_table(swarm: &mut PeerSwarm) -> usize {
+        swarm.swarm.behaviour_mut().kad.kbuckets().map(|bucket| bucket.num_entries()).sum()
+    }
+
+    fn served_by(server: &Keypair) -> identify::Info {
+        identify::Info {
+            public_key: server.public(),
+            protocol_version: String::new(),
+            agent_version: String::new(),
+            listen_addrs: vec!["/ip4/192.0.2.1/tcp/4001".parse().unwrap()],
+            protocols: vec![StreamProtocol::new(DHT)],
+            observed_addr: Multiaddr::empty(),
+            signed_peer_record: None,
+        }
+    }
+
+    fn node() -> PeerSwarm {
+        PeerSwarm::new(SwarmConfig {
+            keypair: Keypair::generate_ed25519(),
+            agent: String::new(),
+            dht_protocol: DHT.to_owned(),
+            overlay: Vec::new(),
+            profile: Profile::Node { mdns: false },
+            authorized_protocols: Vec::new(),
+            guest_protocols: Vec::new(),
+            io: tokio::runtime::Handle::current(),
+        })
+        .unwrap()
+    }
 }

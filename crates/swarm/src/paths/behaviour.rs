@@ -91,7 +91,7 @@ impl Behaviour {
     }
 
     /// What a peer is at the moment of the call, also after later changes of the admission.
-    pub fn standing(&self) -> impl Fn(&PeerId) -> Standing + Clone + Send + use<> {
+    pub fn standing(&self) -> impl Fn(&PeerId) -> Standing + Clone + Send + Sync + use<> {
         let shared = self.shared.clone();
         move |peer| shared.admission.load().standing(peer)
     }

@@ -59,6 +59,19 @@ pub async fn listen(swarm: &mut PeerSwarm, address: &str) -> Multiaddr {
     .await
 }
 
+/// Runs `swarm` for what it does by itself.
+pub async fn drive(swarm: &mut PeerSwarm) {
+    loop {
+        swarm.next_event().await;
+    }
+}
+
+/// Reserves at a relay and waits for the grant.
+pub async fn reserved(swarm: &mut PeerSwarm, relay: PeerId, address: Multiaddr) {
+    swarm.reserve(relay, address).unwrap();
+    until(swarm, |event| matches!(event, Event::Reserved { relay: at } if *at == relay).then_some(())).await;
+}
+
 pub async fn next(swarm: &mut PeerSwarm) -> Event {
     timeout(DEADLINE, swarm.next_event()).await.expect("an event in time")
 }

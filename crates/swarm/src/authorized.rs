@@ -1,0 +1,235 @@
+//! A behaviour that works for authorized peers only.
+//!
+//! DCUtR dials the addresses that the other end of a relayed connection sends. A member may ask for that; a guest
+//! who found an open invite, or a relay, could have this host knock on any door it likes. The behaviour inside
+//! sees every connection come and go, so its bookkeeping stays whole, but on a connection to anybody else its
+//! handler rests: it offers no protocol, opens no stream and keeps nothing alive, and what it reports is dropped.
+//!
+//! The question is asked each time, not once per connection: a guest that pairing turns into a member gets its
+//! hole punched on the connection it already has, at the next event there (a stream of the member's, a ping).
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId, Stream,
+    core::{
+        Endpoint,
+        transport::PortUse,
+        upgrade::{InboundUpgrade, UpgradeInfo},
+    },
+    swarm::{
+        ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+        NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+        handler::{
+            ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError,
+            OutboundUpgradeSend, UpgradeInfoSend,
+        },
+    },
+};
+
+use crate::gater::Standing;
+
+type AskStanding = Arc<dyn Fn(&PeerId) -> Standing + Send + Sync>;
+
+pub struct Authorized<B> {
+    inner: B,
+    standing: AskStanding,
+}
+
+impl<B: NetworkBehaviour> Authorized<B> {
+    /// `standing` says what a peer is at the moment of the call.
+    pub fn new(inner: B, standing: impl Fn(&PeerId) -> Standing + Send + Sync + 'static) -> Self {
+        Self { inner, standing: Arc::new(standing) }
+    }
+
+    fn handler(&self, peer: PeerId, inner: THandler<B>) -> Handler<THandler<B>> {
+        Handler { inner, peer, standing: self.standing.clone() }
+    }
+}
+
+impl<B: NetworkBehaviour> NetworkBehaviour for Authorized<B> {
+    type ConnectionHandler = Handler<THandler<B>>;
+    type ToSwarm = B::ToSwarm;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inner = self.inner.handle_established_inbound_connection(connection, peer, local, remote)?;
+        Ok(self.handler(peer, inner))
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let inner =
+            self.inner.handle_established_outbound_connection(connection, peer, address, role, port)?;
+        Ok(self.handler(peer, inner))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.inner.on_swarm_event(event);
+    }
+
+    /// What a handler reported before its peer was removed may arrive after.
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        if (self.standing)(&peer) == Standing::Authorized {
+            self.inner.on_connection_handler_event(peer, connection, event);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<B::ToSwarm, THandlerInEvent<Self>>> {
+        self.inner.poll(cx)
+    }
+}
+
+pub struct Handler<H> {
+    inner: H,
+    peer: PeerId,
+    standing: AskStanding,
+}
+
+impl<H> Handler<H> {
+    fn is_authorized(&self) -> bool {
+        (self.standing)(&self.peer) == Standing::Authorized
+    }
+}
+
+impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
+    type FromBehaviour = H::FromBehaviour;
+    type ToBehaviour = H::ToBehaviour;
+    type InboundProtocol = Offer<H::InboundProtocol>;
+    type OutboundProtocol = H::OutboundProtocol;
+    type InboundOpenInfo = H::InboundOpenInfo;
+    type OutboundOpenInfo = H::OutboundOpenInfo;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
+        let open = self.is_authorized();
+        self.inner.listen_protocol().map_upgrade(|upgrade| Offer { upgrade, open })
+    }
+
+    fn connection_keep_alive(&self) -> bool {
+        self.is_authorized() && self.inner.connection_keep_alive()
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<H::OutboundProtocol, H::OutboundOpenInfo, H::ToBehaviour>> {
+        match self.is_authorized() {
+            true => self.inner.poll(cx),
+            false => Poll::Pending,
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<H::ToBehaviour>> {
+        self.inner.poll_close(cx)
+    }
+
+    fn on_behaviour_event(&mut self, event: H::FromBehaviour) {
+        self.inner.on_behaviour_event(event);
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<
+            '_,
+            Self::InboundProtocol,
+            H::OutboundProtocol,
+            H::InboundOpenInfo,
+            H::OutboundOpenInfo,
+        >,
+    ) {
+        if let Some(event) = unwrapped(event) {
+            self.inner.on_connection_event(event);
+        }
+    }
+}
+
+/// The event as the handler inside knows it: the upgrade differs by name only.
+fn unwrapped<I, O, IInfo, OInfo>(
+    event: ConnectionEvent<'_, Offer<I>, O, IInfo, OInfo>,
+) -> Option<ConnectionEvent<'_, I, O, IInfo, OInfo>>
+where
+    I: InboundUpgradeSend,
+    O: OutboundUpgradeSend,
+{
+    Some(match event {
+        ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info }) => {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol, info })
+        }
+        ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error }) => {
+            ConnectionEvent::ListenUpgradeError(ListenUpgradeError { info, error })
+        }
+        ConnectionEvent::FullyNegotiatedOutbound(event) => ConnectionEvent::FullyNegotiatedOutbound(event),
+        ConnectionEvent::DialUpgradeError(event) => ConnectionEvent::DialUpgradeError(event),
+        ConnectionEvent::AddressChange(event) => ConnectionEvent::AddressChange(event),
+        ConnectionEvent::LocalProtocolsChange(event) => ConnectionEvent::LocalProtocolsChange(event),
+        ConnectionEvent::RemoteProtocolsChange(event) => ConnectionEvent::RemoteProtocolsChange(event),
+        // A kind of event that a later libp2p adds; the version is pinned.
+        _ => return None,
+    })
+}
+
+/// An upgrade that is listed only while it is open.
+pub struct Offer<U> {
+    upgrade: U,
+    open: bool,
+}
+
+impl<U: UpgradeInfoSend> UpgradeInfo for Offer<U> {
+    type Info = U::Info;
+    type InfoIter = Vec<U::Info>;
+
+    fn protocol_info(&self) -> Vec<U::Info> {
+        match self.open {
+            true => self.upgrade.protocol_info().collect(),
+            false => Vec::new(),
+        }
+    }
+}
+
+impl<U: InboundUpgradeSend> InboundUpgrade<Stream> for Offer<U> {
+    type Output = U::Output;
+    type Error = U::Error;
+    type Future = U::Future;
+
+    fn upgrade_inbound(self, stream: Stream, protocol: U::Info) -> U::Future {
+        self.upgrade.upgrade_inbound(stream, protocol)
+    }
+}
