@@ -265,11 +265,16 @@ impl Node {
     pub fn handle_ack(&mut self, path: PathId, ack: &HelloAck, now: Instant, unix_now: u64) -> bool {
         let Some(Known { peer, .. }) = self.paths.get(&path).copied() else { return false };
         let accepted = self.accept_ack(path, &peer, ack, now, unix_now);
+        let reached = self.members.get(&peer).is_some_and(|member| member.active().is_some());
         if let Some(member) = self.members.get_mut(&peer) {
             match accepted {
                 true => member.handle_ready(path, now),
                 false => member.handle_unusable(path, now),
             }
+        }
+        if !reached && let Some(claim) = self.membership.own_claim().cloned() {
+            // One that was made after the hello was written went to connected peers only.
+            self.say(&peer, Control::Claims(vec![claim]));
         }
         self.settle();
         accepted
