@@ -114,8 +114,11 @@ async fn a_script_reads_nothing_but_the_code_from_invite() {
         address: Some("10.64.0.2".parse().unwrap()),
     };
     let failed = InviteEvent::Attempt { reason: "wrong code".into(), left: 4 };
-    let daemon = Daemon::start(Node { invite: vec![code_event(), failed, joined], ..Node::default() }).await;
+    let warning = InviteEvent::Warning { text: "the relay is shy".into(), hint: Some("ask its owner".into()) };
+    let invite = vec![code_event(), failed, warning, joined];
+    let daemon = Daemon::start(Node { invite, ..Node::default() }).await;
     let output = daemon.peerup(&["invite", "--non-interactive"]).await;
+    assert!(stderr(&output).contains("warning: the relay is shy\nhint: ask its owner\n"));
     assert_eq!((code(&output), stdout(&output).as_str()), (0, "AEBA-GBAF\n"));
     assert!(stderr(&output).contains("home has joined at 10.64.0.2"));
     assert!(stderr(&output).contains("every port that is open"));

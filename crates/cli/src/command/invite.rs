@@ -73,6 +73,10 @@ async fn follow(
             Some(InviteEvent::Attempt { reason, left }) => {
                 terminal.note(format_args!("a failed attempt: {reason} ({left} left)"))?;
             }
+            Some(InviteEvent::Warning { text, hint }) => {
+                terminal.warn(format_args!("warning: {text}"))?;
+                hint.map_or(Ok(()), |hint| terminal.warn(format_args!("hint: {hint}")))?;
+            }
             Some(InviteEvent::Joined { peer_id, name, address }) => {
                 let at = address.map(|address| format!(" at {address}")).unwrap_or_default();
                 terminal.note(terminal.paint(Colour::Green, format_args!("{name} has joined{at}")))?;

@@ -16,7 +16,7 @@ pub struct InviteRequest {
     pub ttl_s: u64,
 }
 
-/// The life of an invite: one `Code`, any number of `Attempt`s, then exactly one of the others.
+/// The life of an invite: one `Code`, any number of `Attempt`s and `Warning`s, then exactly one of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum InviteEvent {
@@ -28,6 +28,13 @@ pub enum InviteEvent {
     Attempt {
         reason: String,
         left: u32,
+    },
+    /// The code is good, and something else stands in the way of the joiner.
+    Warning {
+        text: String,
+        /// The next command to try.
+        #[serde(default)]
+        hint: Option<String>,
     },
     Joined {
         peer_id: PeerId,
@@ -44,7 +51,7 @@ impl InviteEvent {
     /// Whether no other event follows.
     pub fn is_last(&self) -> bool {
         match self {
-            Self::Code { .. } | Self::Attempt { .. } => false,
+            Self::Code { .. } | Self::Attempt { .. } | Self::Warning { .. } => false,
             Self::Joined { .. } | Self::Expired | Self::Burned | Self::Failed(_) => true,
         }
     }
@@ -85,6 +92,7 @@ mod tests {
         let events = [
             InviteEvent::Code { code: "AAAA-BBBB".into(), expires_at: Timestamp::from_unix(60) },
             InviteEvent::Attempt { reason: "wrong code".into(), left: 4 },
+            InviteEvent::Warning { text: "the relay is shy".into(), hint: Some("ask its owner".into()) },
             InviteEvent::Joined { peer_id: PeerId::random(), name: "home".into(), address: None },
             InviteEvent::Expired,
             InviteEvent::Burned,
