@@ -14,6 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
+    #[error("there is no connection to the relay")]
+    Unreachable,
     #[error("the relay does not take vouching: {0}")]
     Open(#[from] OpenError),
     #[error("the stream to the relay failed: {0}")]
@@ -26,8 +28,9 @@ pub enum AskError {
     Timeout,
 }
 
-/// Sends one request to the relay at the other end of `path`.
-pub async fn ask(path: &PathHandle, request: &Request) -> Result<(), AskError> {
+/// Sends one request to the relay at the other end of `path`, if there is one.
+pub async fn ask(path: Option<PathHandle>, request: &Request) -> Result<(), AskError> {
+    let path = path.ok_or(AskError::Unreachable)?;
     let exchange = async {
         let mut stream = path.open(protocol::VOUCH).await?;
         stream.write_all(&request.encode()?).await?;

@@ -9,14 +9,24 @@ use std::{
     time::Duration,
 };
 
+use futures::{AsyncReadExt, AsyncWriteExt};
 use peerup_control::{
     ErrorKind, Runtime,
     api::{InviteEvent, InviteRequest, JoinRequest},
 };
 use peerup_daemon::{Options, temporary};
-use peerup_swarm::{Admission, Event, PeerSwarm, Profile, RelayLimits, SwarmConfig};
+use peerup_service::files::{FileLock, LockError};
+use peerup_swarm::{Admission, Event, InboundStream, PeerSwarm, Profile, RelayLimits, Stream, SwarmConfig};
 use peerup_types::{Keypair, PeerId};
-use tokio::{sync::mpsc::Receiver, time::timeout};
+use peerup_wire::{
+    protocol,
+    vouch::{LENGTH_PREFIX, Request, Response, Status, decode_length},
+};
+use tokio::{
+    sync::mpsc::{self, Receiver},
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 const DEADLINE: Duration = Duration::from_secs(40);
 
@@ -99,6 +109,113 @@ async fn an_inviter_that_cannot_keep_the_joiner_says_so_and_ends_with_nothing_ha
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_refuses_to_admit_the_joiner_is_a_warning_with_the_next_command() {
+    let home = Host::with_key();
+    let mut relay = Relay::vouching(&home).await;
+    home.uses(&relay);
+    let laptop = Host::new("laptop", &relay);
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    relay.asked().await.answer(Status::VouchingOff).await;
+    code(&mut events).await;
+    let InviteEvent::Warning { hint, .. } = next_any(&mut events).await else { panic!("no warning") };
+    assert!(hint.unwrap().contains("relay authorize"));
+    drop(events);
+
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    relay.asked_to_open().await.answer(Status::Ok).await;
+    let code = code(&mut events).await;
+    let joiner = laptop.start().await;
+    let (report, ()) = tokio::join!(join(&joiner, &code), async {
+        relay.asked().await.answer(Status::Busy).await;
+    });
+    report.unwrap();
+    let InviteEvent::Warning { hint, .. } = next_any(&mut events).await else { panic!("no warning") };
+    let InviteEvent::Joined { peer_id, .. } = next_any(&mut events).await else { panic!("not joined") };
+    assert!(hint.unwrap().contains(&format!("peerup relay authorize {peer_id}")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_does_not_answer_holds_up_nothing_but_the_joiner() {
+    let home = Host::with_key();
+    let mut relay = Relay::vouching(&home).await;
+    home.uses(&relay);
+    let laptop = Host::new("laptop", &relay);
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    relay.asked().await.answer(Status::Ok).await;
+    let code = code(&mut events).await;
+    let joiner = laptop.start().await;
+    let joining = tokio::spawn(async move { join(&joiner, &code).await });
+    let silent = relay.asked().await;
+    assert!(matches!(silent.request, Request::Authorize { .. }));
+    timeout(Duration::from_secs(2), inviter.overview()).await.expect("an answer at once").unwrap();
+    silent.answer(Status::Ok).await;
+    joining.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_joiner_whose_answer_got_lost_may_try_again() {
+    let home = Host::with_key();
+    let mut relay = Relay::vouching(&home).await;
+    home.uses(&relay);
+    let laptop = Host::new("laptop", &relay);
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    relay.asked().await.answer(Status::Ok).await;
+    let right = code(&mut events).await;
+    let joiner = laptop.start().await;
+    let joining = tokio::spawn({
+        let right = right.clone();
+        async move { join(&joiner, &right).await }
+    });
+    let asked = relay.asked().await;
+    // The joiner dies between its proof and its answer.
+    joining.abort();
+    laptop.stopped().await;
+    relay.lost(laptop.id()).await;
+    asked.answer(Status::Ok).await;
+    assert_eq!(timeout(Duration::from_secs(3), events.recv()).await.ok(), None, "joined, or failed");
+
+    join(&laptop.start().await, &right).await.unwrap();
+    assert!(matches!(next(&mut events).await, InviteEvent::Joined { .. }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invite_that_is_given_up_is_withdrawn_from_the_relay_before_the_host_ends() {
+    let home = Host::with_key();
+    let mut relay = Relay::vouching(&home).await;
+    home.uses(&relay);
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    relay.asked().await.answer(Status::Ok).await;
+    code(&mut events).await;
+    drop((events, inviter));
+    let asked = relay.asked().await;
+    assert_eq!(asked.request, Request::CloseAdmission);
+    assert!(home.is_running(), "it waits for the relay");
+    asked.answer(Status::Ok).await;
+    home.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_relay_that_restarts_is_asked_again_for_the_rest_of_the_codes_time() {
+    let home = Host::with_key();
+    let mut relay = Relay::vouching(&home).await;
+    home.uses(&relay);
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 600 }).await.unwrap();
+    let asked = relay.asked().await;
+    let Request::OpenAdmission { ttl_s: first } = asked.request else { panic!("{:?}", asked.request) };
+    asked.answer(Status::Ok).await;
+    code(&mut events).await;
+    let mut relay = relay.restarted().await;
+    let asked = relay.asked_to_open().await;
+    let Request::OpenAdmission { ttl_s } = asked.request else { panic!("{:?}", asked.request) };
+    assert!(ttl_s < first, "{ttl_s} s of {first} s");
+}
+
 #[tokio::test]
 async fn a_key_that_others_can_read_is_refused() {
     let host = Host::with("version: 1\n");
@@ -109,14 +226,108 @@ async fn a_key_that_others_can_read_is_refused() {
     assert!(error.hint().unwrap_or_default().contains("chmod 600"), "{error}");
 }
 
+/// A relay whose answers to vouching the test gives.
 struct Relay {
     id: PeerId,
     address: String,
+    keypair: Keypair,
+    friend: Option<PeerId>,
+    asked: Receiver<Asked>,
+    lost: Receiver<PeerId>,
+    task: JoinHandle<()>,
+}
+
+struct Asked {
+    request: Request,
+    stream: Stream,
+}
+
+impl Asked {
+    async fn answer(mut self, status: Status) {
+        let bytes = Response { status, message: String::new() }.encode();
+        self.stream.write_all(&bytes).await.unwrap();
+        self.stream.close().await.unwrap();
+    }
 }
 
 async fn start_relay() -> Relay {
-    let mut swarm = PeerSwarm::new(SwarmConfig {
-        keypair: Keypair::generate_ed25519(),
+    Relay::start(Keypair::generate_ed25519(), "/ip4/127.0.0.1/tcp/0", None).await
+}
+
+impl Relay {
+    /// One that `friend` may vouch at.
+    async fn vouching(friend: &Host) -> Self {
+        Self::start(Keypair::generate_ed25519(), "/ip4/127.0.0.1/tcp/0", Some(friend.id())).await
+    }
+
+    async fn start(keypair: Keypair, listen: &str, friend: Option<PeerId>) -> Self {
+        let mut swarm = relay_swarm(keypair.clone());
+        let id = swarm.local_peer();
+        swarm.set_admission(Admission {
+            open: true,
+            authorized: friend.into_iter().collect(),
+            ..Admission::default()
+        });
+        swarm.listen(listen.parse().unwrap()).unwrap();
+        let address = loop {
+            if let Event::Listening(address) = swarm.next_event().await {
+                break address;
+            }
+        };
+        swarm.add_external_address(address.clone());
+        let (ask, asked) = mpsc::channel(16);
+        let (lose, lost) = mpsc::channel(16);
+        let task = tokio::spawn(async move {
+            loop {
+                match swarm.next_event().await {
+                    Event::Inbound(InboundStream { stream, .. }) => {
+                        drop(tokio::spawn(read(stream, ask.clone())))
+                    }
+                    Event::PathClosed { peer, .. } => drop(lose.try_send(peer)),
+                    _ => {}
+                }
+            }
+        });
+        Self { id, address: address.to_string(), keypair, friend, asked, lost, task }
+    }
+
+    async fn restarted(self) -> Self {
+        let Self { address, keypair, friend, task, .. } = self;
+        task.abort();
+        let _ = task.await;
+        Self::start(keypair, &address, friend).await
+    }
+
+    async fn asked(&mut self) -> Asked {
+        timeout(DEADLINE, self.asked.recv()).await.expect("asked in time").unwrap()
+    }
+
+    /// Passes over what an earlier invite has left to say.
+    async fn asked_to_open(&mut self) -> Asked {
+        loop {
+            match self.asked().await {
+                asked @ Asked { request: Request::OpenAdmission { .. }, .. } => return asked,
+                other => other.answer(Status::Ok).await,
+            }
+        }
+    }
+
+    async fn lost(&mut self, peer: PeerId) {
+        while timeout(DEADLINE, self.lost.recv()).await.expect("lost in time") != Some(peer) {}
+    }
+}
+
+async fn read(mut stream: Stream, ask: mpsc::Sender<Asked>) {
+    let mut length = [0; LENGTH_PREFIX];
+    stream.read_exact(&mut length).await.unwrap();
+    let mut body = vec![0; decode_length(length).unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    let _ = ask.send(Asked { request: Request::parse(&body).unwrap(), stream }).await;
+}
+
+fn relay_swarm(keypair: Keypair) -> PeerSwarm {
+    PeerSwarm::new(SwarmConfig {
+        keypair,
         agent: "relay-server/test".into(),
         dht_protocol: "/peerup/kad/1.0.0".into(),
         overlay: vec![],
@@ -128,26 +339,11 @@ async fn start_relay() -> Relay {
             circuit_duration: Duration::from_secs(3600),
             circuit_bytes: 0,
         }),
-        authorized_protocols: vec![],
+        authorized_protocols: vec![protocol::VOUCH],
         guest_protocols: vec![],
         io: tokio::runtime::Handle::current(),
     })
-    .unwrap();
-    let id = swarm.local_peer();
-    swarm.set_admission(Admission { open: true, ..Admission::default() });
-    swarm.listen("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-    let address = loop {
-        if let Event::Listening(address) = swarm.next_event().await {
-            break address;
-        }
-    };
-    swarm.add_external_address(address.clone());
-    tokio::spawn(async move {
-        loop {
-            swarm.next_event().await;
-        }
-    });
-    Relay { id, address: address.to_string() }
+    .unwrap()
 }
 
 struct Host {
@@ -161,8 +357,38 @@ impl Host {
 
     fn with(config: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        private(&dir.path().join("config.yaml"), config);
+        private(&dir.path().join("config.yaml"), config.as_bytes());
         Self { dir }
+    }
+
+    /// One whose key is known before its relay is.
+    fn with_key() -> Self {
+        let host = Self::with("version: 1\n");
+        let key = peerup_trust::identity::encode(&Keypair::generate_ed25519()).unwrap();
+        private(&host.file("identity.key"), &key);
+        host
+    }
+
+    fn id(&self) -> PeerId {
+        let key = fs::read(self.file("identity.key")).unwrap();
+        peerup_trust::identity::decode(&key).unwrap().public().to_peer_id()
+    }
+
+    fn uses(&self, relay: &Relay) {
+        fs::write(self.file("config.yaml"), settings("home", relay)).unwrap();
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(FileLock::acquire(&self.file(".peerup.lock")), Err(LockError::Held { .. }))
+    }
+
+    async fn stopped(&self) {
+        let stopped = async {
+            while self.is_running() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(DEADLINE, stopped).await.expect("stopped in time");
     }
 
     fn options(&self) -> Options {
@@ -199,14 +425,14 @@ impl Host {
 }
 
 fn settings(name: &str, relay: &Relay) -> String {
-    let Relay { id, address } = relay;
+    let Relay { id, address, .. } = relay;
     format!("version: 1\nnode:\n  name: {name}\nrelay:\n  addresses:\n    - {address}/p2p/{id}\n")
 }
 
-fn private(path: &Path, text: &str) {
+fn private(path: &Path, content: &[u8]) {
     use std::io::Write;
     let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
-    file.write_all(text.as_bytes()).unwrap();
+    file.write_all(content).unwrap();
 }
 
 async fn join(
@@ -217,7 +443,17 @@ async fn join(
     timeout(DEADLINE, runtime.join(request)).await.expect("an outcome in time")
 }
 
+/// The next event but for warnings: most relays here know no vouching.
 async fn next(events: &mut Receiver<InviteEvent>) -> InviteEvent {
+    loop {
+        match next_any(events).await {
+            InviteEvent::Warning { .. } => {}
+            other => return other,
+        }
+    }
+}
+
+async fn next_any(events: &mut Receiver<InviteEvent>) -> InviteEvent {
     timeout(DEADLINE, events.recv()).await.expect("an event in time").expect("an event")
 }
 

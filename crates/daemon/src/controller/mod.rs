@@ -213,6 +213,7 @@ impl Controller {
         if self.persist_at.is_some() {
             self.persist();
         }
+        self.end_pairing().await;
         self.say_goodbye().await;
         let undone = self.take_down().await.map(|_| ());
         self.failure.map_or(undone, Err)

@@ -28,7 +28,10 @@ impl Controller {
             Event::Listening(address) => self.node.handle_listening(address, now),
             Event::ListenExpired(address) => self.node.handle_listen_expired(&address, now),
             Event::ListenFailed(error) => tracing::error!(%error, "a listener did not come back"),
-            Event::Reserved { relay } => self.node.handle_reserved(relay, now),
+            Event::Reserved { relay } => {
+                self.node.handle_reserved(relay, now);
+                self.on_invite_reserved(relay);
+            }
             Event::ReservationLost { relay } => self.node.handle_reservation_lost(relay, now),
             Event::Identified { peer, path, agent, listen, observed } => {
                 if let Some(known) = path.and_then(|path| self.paths.get_mut(&path)) {

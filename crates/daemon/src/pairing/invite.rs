@@ -18,13 +18,15 @@ use peerup_trust::{
     invite::{AttemptId, InviteSession, InviteSessionEvent, InviteState},
 };
 use peerup_types::{Multiaddr, PeerId, Protocol};
-use peerup_wire::vouch::Request as Vouch;
 use tokio::sync::{mpsc, oneshot};
 
-use super::serve::{Acceptance, Attempt, Ending, Verdict};
+use super::{
+    admission::{Admission, Errands},
+    serve::{Acceptance, Attempt, Ending, Verdict},
+};
 use crate::{
-    controller::{Controller, Done, without_peer},
-    vouch,
+    controller::{Controller, without_peer},
+    vouch::AskError,
 };
 
 /// A relay that has not granted a reservation by then will not do so soon.
@@ -36,6 +38,7 @@ const MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 pub struct Invites {
     open: Option<Open>,
     last: InviteId,
+    pub(super) errands: Errands,
 }
 
 struct Open {
@@ -48,15 +51,22 @@ struct Open {
 
 enum Phase {
     /// No relay holds a reservation yet, so nobody could reach us.
-    AwaitRelay { until: Instant },
-    /// The relay is asked to let a joiner in.
-    Announcing { relay: PeerId },
-    Waiting {
-        session: InviteSession,
-        relay: PeerId,
-        /// Who proved the code. It is a member, and may not know it yet.
-        winner: Option<(PeerId, NodeName)>,
+    AwaitRelay {
+        until: Instant,
     },
+    /// The relay is asked to let a joiner in.
+    Announcing {
+        relay: PeerId,
+    },
+    Waiting(Waiting),
+}
+
+/// The code is out.
+pub(super) struct Waiting {
+    pub session: InviteSession,
+    pub admission: Admission,
+    /// Who proved the code. It is a member, and may not know it yet.
+    winner: Option<(PeerId, NodeName)>,
 }
 
 /// Tells one invite from those before it, whose tasks may still report.
@@ -70,9 +80,24 @@ pub struct Step {
 }
 
 pub enum Report {
-    Announced { relay: PeerId, address: SocketAddrV4, vouched: Result<(), String> },
+    Announced {
+        relay: PeerId,
+        address: SocketAddrV4,
+        answer: Result<(), AskError>,
+    },
+    /// The relay was asked again.
+    Admission(Result<(), AskError>),
     Proven(Proof),
-    Ended { attempt: AttemptId, peer: PeerId, ending: Ending },
+    Vouched {
+        peer: PeerId,
+        joiner: NodeName,
+        answer: Result<(), AskError>,
+    },
+    Ended {
+        attempt: AttemptId,
+        peer: PeerId,
+        ending: Ending,
+    },
 }
 
 /// The joiner knows the token.
@@ -86,14 +111,16 @@ pub struct Proof {
 impl Invites {
     /// Whether unknown peers may try the code.
     pub fn is_open(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| matches!(open.phase, Phase::Waiting { .. }))
+        self.open.as_ref().is_some_and(|open| matches!(open.phase, Phase::Waiting(_)))
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.open.as_ref()?.phase {
             Phase::AwaitRelay { until } => Some(*until),
             Phase::Announcing { .. } => None,
-            Phase::Waiting { session, .. } => session.poll_timeout(),
+            Phase::Waiting(Waiting { session, admission, .. }) => {
+                session.poll_timeout().into_iter().chain(admission.poll_timeout()).min()
+            }
         }
     }
 
@@ -102,9 +129,13 @@ impl Invites {
         self.last
     }
 
-    fn session(&mut self) -> Option<&mut InviteSession> {
+    pub(super) fn open_id(&self) -> Option<InviteId> {
+        self.open.as_ref().map(|open| open.id)
+    }
+
+    pub(super) fn waiting(&mut self) -> Option<&mut Waiting> {
         match &mut self.open.as_mut()?.phase {
-            Phase::Waiting { session, .. } => Some(session),
+            Phase::Waiting(waiting) => Some(waiting),
             Phase::AwaitRelay { .. } | Phase::Announcing { .. } => None,
         }
     }
@@ -145,16 +176,14 @@ impl Controller {
 
     pub fn on_invite_stream(&mut self, peer: PeerId, stream: Stream) {
         let now = peerup_clock::now();
-        let Some(Open { id: invite, phase: Phase::Waiting { session, .. }, .. }) = &mut self.invites.open
-        else {
-            return;
-        };
+        let Some(invite) = self.invites.open_id() else { return };
+        let Some(Waiting { session, .. }) = self.invites.waiting() else { return };
         let id = match session.begin_attempt(peer, now) {
             Ok(id) => id,
             Err(refusal) => return tracing::info!(%peer, %refusal, "pairing attempt refused"),
         };
         let (token, done) = (session.token().clone(), self.done.clone());
-        tokio::spawn(Attempt { invite: *invite, id, peer, done }.serve(stream, token));
+        tokio::spawn(Attempt { invite, id, peer, done }.serve(stream, token));
     }
 
     pub async fn on_invite_time(&mut self, now: Instant) {
@@ -172,21 +201,24 @@ impl Controller {
                 }
             }
             Phase::Announcing { .. } => {}
-            Phase::Waiting { session, .. } => {
+            Phase::Waiting(Waiting { session, .. }) => {
                 session.handle_timeout(now);
                 self.drain_session();
+                self.renew_admission(false);
             }
         }
     }
 
     pub async fn on_invite_step(&mut self, step: Step) {
         let Step { invite, report } = step;
-        if self.invites.open.as_ref().is_none_or(|open| open.id != invite) {
+        if self.invites.open_id() != Some(invite) {
             return;
         }
         match report {
-            Report::Announced { relay, address, vouched } => self.start_waiting(relay, address, vouched),
-            Report::Proven(proof) => self.accept_joiner(proof).await,
+            Report::Announced { relay, address, answer } => self.start_waiting(relay, address, &answer),
+            Report::Admission(answer) => self.on_admission(&answer),
+            Report::Proven(proof) => self.accept_joiner(proof),
+            Report::Vouched { peer, joiner, answer } => self.on_vouched(peer, &joiner, answer),
             Report::Ended { attempt, peer, ending } => self.on_ending(attempt, peer, ending),
         }
     }
@@ -208,7 +240,7 @@ impl Controller {
     }
 
     fn count_failure(&mut self, attempt: AttemptId, error: &HandshakeError) {
-        let Some(session) = self.invites.session() else { return };
+        let Some(Waiting { session, .. }) = self.invites.waiting() else { return };
         session.attempt_failed(attempt, error);
         let left = session.failures_left();
         tracing::info!(%error, left, "pairing attempt failed");
@@ -222,7 +254,7 @@ impl Controller {
         held.filter_map(|view| Some((view.relay, view.addresses.iter().find_map(ipv4_tcp)?))).next()
     }
 
-    fn fail_invite(&mut self, error: ApiError) {
+    pub(super) fn fail_invite(&mut self, error: ApiError) {
         self.tell(InviteEvent::Failed(error));
         self.close_invite(true);
     }
@@ -231,24 +263,11 @@ impl Controller {
     fn announce(&mut self, relay: PeerId, address: SocketAddrV4) {
         let Some(open) = &mut self.invites.open else { return };
         open.phase = Phase::Announcing { relay };
-        let invite = open.id;
-        let request = Vouch::OpenAdmission { ttl_s: open.ttl.as_secs().min(u64::from(u32::MAX)) as u32 };
-        let (path, done) = (self.path_to(&relay), self.done.clone());
-        tokio::spawn(async move {
-            let vouched = match path {
-                Some(path) => vouch::ask(&path, &request).await.map_err(|error| error.to_string()),
-                None => Err("the connection to the relay is gone".to_owned()),
-            };
-            let report = Report::Announced { relay, address, vouched };
-            let _ = done.send(Done::Invite(Step { invite, report })).await;
-        });
+        let ttl = open.ttl;
+        self.ask_admission(relay, ttl, move |answer| Report::Announced { relay, address, answer });
     }
 
-    fn start_waiting(&mut self, relay: PeerId, address: SocketAddrV4, vouched: Result<(), String>) {
-        if let Err(reason) = vouched {
-            // A relay of another kind, or one with vouching off: a joiner that it admits already still gets in.
-            tracing::warn!(%relay, reason, "the relay does not admit joiners on our word");
-        }
+    fn start_waiting(&mut self, relay: PeerId, address: SocketAddrV4, answer: &Result<(), AskError>) {
         let inviter = self.swarm.local_peer();
         let network = self.files.config.discovery.network.clone();
         let Some(open) = &mut self.invites.open else { return };
@@ -256,14 +275,15 @@ impl Controller {
         let code = InviteCode { token: token.clone(), relay_address: address, relay, network, inviter };
         let expires_at = Timestamp::from_unix(peerup_clock::unix() + open.ttl.as_secs());
         let session = InviteSession::new(token, peerup_clock::now() + open.ttl);
-        open.phase = Phase::Waiting { session, relay, winner: None };
+        open.phase = Phase::Waiting(Waiting { session, admission: Admission::new(relay), winner: None });
         self.apply_trust();
         self.tell(InviteEvent::Code { code: code.encode(), expires_at });
+        self.on_admission(answer);
     }
 
     /// The joiner proved the code: it becomes a member of this node, of the relay, and gets an address.
-    async fn accept_joiner(&mut self, Proof { attempt, peer, joiner, reply }: Proof) {
-        let Some(session) = self.invites.session() else { return };
+    fn accept_joiner(&mut self, Proof { attempt, peer, joiner, reply }: Proof) {
+        let Some(Waiting { session, .. }) = self.invites.waiting() else { return };
         if let Err(refusal) = session.attempt_succeeded(attempt, peerup_clock::now()) {
             return tracing::info!(%peer, %refusal, "pairing came too late");
         }
@@ -271,25 +291,13 @@ impl Controller {
             tracing::error!(%peer, %error, "cannot authorize the joiner");
             return drop(reply.send(Err(error)));
         }
-        let Some(Open { phase: Phase::Waiting { winner, .. }, own_name, .. }) = &mut self.invites.open else {
+        let grant = self.grant(peer);
+        let Some(Open { own_name, phase: Phase::Waiting(waiting), .. }) = &mut self.invites.open else {
             return;
         };
-        *winner = Some((peer, joiner.clone()));
-        let own_name = own_name.clone();
-        self.vouch_for(peer, &joiner).await;
-        let grant = self.grant(peer);
-        let _ = reply.send(Ok(Acceptance { own_name, grant }));
-    }
-
-    /// The relay admits the joiner from now on. Without that the join still stands, and an operator can do it.
-    async fn vouch_for(&mut self, peer: PeerId, joiner: &NodeName) {
-        let Some(Open { phase: Phase::Waiting { relay, .. }, .. }) = &self.invites.open else { return };
-        let relay = *relay;
-        let Some(path) = self.path_to(&relay) else { return };
-        let request = Vouch::Authorize { peer, name: joiner.as_str().to_owned() };
-        if let Err(error) = vouch::ask(&path, &request).await {
-            tracing::warn!(%relay, %error, "the relay does not admit the joiner: authorize it there by hand");
-        }
+        waiting.winner = Some((peer, joiner.clone()));
+        let acceptance = Acceptance { own_name: own_name.clone(), grant };
+        self.vouch_for(peer, joiner, acceptance, reply);
     }
 
     fn grant(&mut self, peer: PeerId) -> Option<Grant> {
@@ -313,7 +321,7 @@ impl Controller {
     }
 
     fn drain_session(&mut self) {
-        while let Some(event) = self.invites.session().and_then(InviteSession::poll_event) {
+        while let Some(event) = self.invites.waiting().and_then(|waiting| waiting.session.poll_event()) {
             match event {
                 InviteSessionEvent::AbortAttempt { peer, .. } => self.swarm.disconnect(peer),
                 InviteSessionEvent::Closed(InviteState::Expired) => return self.expire(),
@@ -327,18 +335,14 @@ impl Controller {
     }
 
     fn expire(&mut self) {
-        let winner = match &self.invites.open {
-            Some(Open { phase: Phase::Waiting { winner, .. }, .. }) => winner.clone(),
-            Some(_) | None => None,
-        };
-        match winner {
+        match self.invites.waiting().and_then(|waiting| waiting.winner.clone()) {
             Some((peer, joiner)) => self.tell(InviteEvent::Failed(unconfirmed(&peer, &joiner))),
             None => self.tell(InviteEvent::Expired),
         }
         self.close_invite(true);
     }
 
-    fn tell(&self, event: InviteEvent) {
+    pub(super) fn tell(&self, event: InviteEvent) {
         if let Some(open) = &self.invites.open {
             // A caller that does not read has gone; its channel is noticed as closed.
             let _ = open.events.try_send(event);
@@ -349,21 +353,14 @@ impl Controller {
     fn close_invite(&mut self, withdraw: bool) {
         let Some(open) = self.invites.open.take() else { return };
         let relay = match open.phase {
-            Phase::Waiting { relay, .. } | Phase::Announcing { relay } => Some(relay),
+            Phase::Waiting(waiting) => Some(waiting.admission.relay),
+            Phase::Announcing { relay } => Some(relay),
             Phase::AwaitRelay { .. } => None,
         };
-        if let Some(path) = relay.filter(|_| withdraw).and_then(|relay| self.path_to(&relay)) {
-            tokio::spawn(async move {
-                if let Err(error) = vouch::ask(&path, &Vouch::CloseAdmission).await {
-                    tracing::debug!(%error, "the relay's admission ends by itself");
-                }
-            });
+        if let Some(relay) = relay.filter(|_| withdraw) {
+            self.withdraw_admission(relay);
         }
         self.apply_trust();
-    }
-
-    fn path_to(&self, peer: &PeerId) -> Option<peerup_swarm::PathHandle> {
-        self.paths.values().map(|known| &known.handle).find(|handle| handle.peer == *peer).cloned()
     }
 }
 

@@ -292,7 +292,7 @@ impl Controller {
         );
     }
 
-    fn fail_join(&mut self, error: ApiError) {
+    pub(super) fn fail_join(&mut self, error: ApiError) {
         let Some(joining) = self.joining.take() else { return };
         self.extra_relays.remove(&joining.code.relay);
         self.apply_relays();

@@ -3,18 +3,38 @@
 //! The handshakes are machines in `peerup-trust`; the tasks here carry their bytes and ask the control loop to
 //! decide. Both run through the daemon when there is one, and through a host that only pairs otherwise.
 
+mod admission;
 pub mod invite;
 pub mod join;
 mod serve;
 mod trust;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
+use peerup_control::{ApiError, ErrorKind};
 use peerup_swarm::Stream;
 use peerup_trust::NodeName;
 use peerup_types::PeerId;
 
+use crate::controller::{Controller, Mode};
+
 /// Reads are small: the largest message is the grant.
 const READ: usize = 4096;
+
+impl Controller {
+    /// This process ends: who waits for a pairing is told, and the relay lets nobody in any more.
+    pub async fn end_pairing(&mut self) {
+        let why = |what: &str| match self.mode {
+            Mode::Member { .. } => {
+                ApiError::new(ErrorKind::NotRunning, format!("the daemon stopped; {what}"))
+            }
+            Mode::Pairing => ApiError::failure(format!("cancelled; {what}")),
+        };
+        let (invite, join) = (why("the code is void"), why("nothing was joined"));
+        self.fail_invite(invite);
+        self.fail_join(join);
+        self.await_withdrawal().await;
+    }
+}
 
 /// Sends everything that a machine has to say.
 async fn transmit(stream: &mut Stream, mut next: impl FnMut() -> Option<Vec<u8>>) -> std::io::Result<()> {
