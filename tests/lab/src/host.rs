@@ -130,7 +130,9 @@ impl Host {
         let home = self.dir().join("home");
         let command = command.env("PATH", path).env("HOME", home.display().to_string());
         let command = command.env("USER", "root").env("LANG", "C.UTF-8").env("RUST_BACKTRACE", "1");
-        std::env::var("RUST_LOG").into_iter().fold(command, |command, level| command.env("RUST_LOG", level))
+        std::env::var("PEERUP_LOG")
+            .into_iter()
+            .fold(command, |command, level| command.env("PEERUP_LOG", level))
     }
 
     /// Runs a program here to its end and insists on exit code 0.

@@ -39,6 +39,7 @@ use anchor::Anchor;
 pub use anchor::require_tun;
 pub use fault::Cut;
 pub use host::{Host, Link};
+pub use logs::panics;
 pub use nat::{Nat, NatKind};
 pub use nix::sys::signal::Signal;
 pub use process::{Cmd, Output, Process, Show, say, tail};

@@ -21,3 +21,24 @@ fn directory() -> Option<PathBuf> {
     let test = named.or_else(|| std::thread::current().name().map(str::to_owned)).unwrap_or_default();
     Some(PathBuf::from(root).join(test.replace("::", ".")))
 }
+
+/// The lines of a log that tell of a panic: those of Rust's own hook, and those of peerup's.
+pub fn panics(log: &str) -> Vec<&str> {
+    let told = |line: &&str| line.contains("panicked at") || line.contains("peerup_telemetry::panics");
+    log.lines().filter(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_found_in_either_form() {
+        let lines = [
+            "thread 'main' panicked at src/main.rs:1:1:",
+            r#"2026-11-20T15:14:07Z ERROR peerup_telemetry::panics: panic location="src/a.rs:1:1" message="no""#,
+        ];
+        let log = format!("{}\nnothing else\n{}\n", lines[0], lines[1]);
+        assert_eq!(panics(&log), lines);
+    }
+}

@@ -322,7 +322,7 @@ fn port(address: &str) -> u16 {
 
 fn replies(a: &Host) -> bool {
     let output = ping(a, "10.9.0.2", 1, Duration::from_millis(10)).try_run().unwrap();
-    Pings::parse(&output).unwrap().received == 1
+    Pings::parse(&output, 1).unwrap().received == 1
 }
 
 /// Links and mounts of the machine outside of any laboratory.

@@ -68,7 +68,7 @@ fn show(pair: &Pair) -> Result<Figures> {
     chapter("the path is direct");
     shown(a.cmd("grep").args(["path changed", &pair.a.dir().join("peerup.log").display().to_string()]))?;
     statuses(pair)?;
-    let pings = Pings::parse(&shown(ping(a, JOINER, 10, Duration::from_millis(200)))?)?;
+    let pings = Pings::parse(&shown(ping(a, JOINER, 10, Duration::from_millis(200)))?, 10)?;
 
     chapter("ssh and iperf3 over the virtual addresses");
     let sshd = Sshd::start(b, a)?;

@@ -2,6 +2,7 @@
 //!
 //! Each node lives in its host's own home directory and finds its files there by itself, as a new user's would.
 
+mod mallory;
 mod node;
 mod pair;
 mod relay;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
+pub use mallory::{Mallory, Reaction};
 pub use node::{Invitation, Node};
 pub use pair::{INVITER, JOINER, Pair, natted};
 pub use relay::Relay;

@@ -144,6 +144,13 @@ impl Node {
         Ok(programs.filter(|(_, line)| line.starts_with(&program)).map(|(pid, _)| pid).collect())
     }
 
+    /// Asks the daemon to log what became of packets that went nowhere (it does on SIGHUP, and when it stops).
+    pub fn report_drops(&self) {
+        if let Ok(daemon) = self.daemon_pid() {
+            let _ = kill(daemon, Signal::SIGHUP);
+        }
+    }
+
     pub fn log(&self) -> String {
         self.host.read(&self.dir().join("peerup.log")).unwrap_or_default()
     }

@@ -88,6 +88,13 @@ impl Pair {
         format!("{}--- relay\n{}", logs.concat(), tail(&self.relay.output(), 40))
     }
 
+    fn nothing_panicked(&self) {
+        for log in [self.a.log(), self.b.log(), self.relay.output()] {
+            let panics = crate::panics(&log);
+            assert!(panics.is_empty(), "{panics:?}");
+        }
+    }
+
     /// Waits until both sides say that their path is of this class.
     pub fn wait_for_class(&self, class: &str, deadline: Duration) -> Result<Duration> {
         let a = self.a.wait_for_class("b", class, deadline)?;
@@ -99,9 +106,14 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            crate::say(&self.logs());
+        if !std::thread::panicking() {
+            // No story ends well in which something panicked, also where a supervisor made up for it.
+            return self.nothing_panicked();
         }
+        self.a.report_drops();
+        self.b.report_drops();
+        crate::clock::pause(crate::LOOK * 4);
+        crate::say(&self.logs());
     }
 }
 

@@ -18,14 +18,16 @@ pub struct Relay {
     address: String,
     pub id: String,
     serving: Option<Process>,
+    /// What earlier runs said.
+    before: String,
     show: Show,
 }
 
 impl Relay {
     /// Sets a relay up in `~/relay` and serves; `address` is its public IPv4 address.
     pub fn start(host: &Host, address: &str, show: Show) -> Result<Self> {
-        let mut relay =
-            Self { host: host.clone(), address: address.to_owned(), id: String::new(), serving: None, show };
+        let (address, id) = (address.to_owned(), String::new());
+        let mut relay = Self { host: host.clone(), address, id, serving: None, before: String::new(), show };
         host.ask(&format!("mkdir -p -m 700 {}", relay.dir().display()))?;
         relay.relay(&["setup", "--non-interactive", "--dir", &relay.dir().display().to_string()])?.run()?;
         relay.serve()?;
@@ -55,13 +57,14 @@ impl Relay {
 
     /// `kill -9` of the relay; `serve` starts it again.
     pub fn kill(&mut self) {
-        self.keep_log();
+        self.before = self.output();
         self.serving = None;
     }
 
-    /// What the relay said since it was last started.
+    /// What the relay said since it was set up.
     pub fn output(&self) -> String {
-        self.serving.as_ref().map(Process::output).unwrap_or_default()
+        let latest = self.serving.as_ref().map(Process::output).unwrap_or_default();
+        self.before.clone() + &latest
     }
 
     pub fn is_running(&self) -> bool {
@@ -88,15 +91,11 @@ impl Relay {
     fn relay(&self, words: &[&str]) -> Result<Cmd> {
         Ok(peerup(&self.host, ["relay"].iter().chain(words).copied())?.show(self.show))
     }
-
-    fn keep_log(&self) {
-        logs::keep(self.host.name(), "relay", &self.output());
-    }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.keep_log();
+        logs::keep(self.host.name(), "relay", &self.output());
     }
 }
 

@@ -43,6 +43,16 @@ impl Status {
         found.with_context(|| format!("no peer {who} in {}", self.0))
     }
 
+    /// How many packets or frames were refused for this reason: `spoofed`, `frame-malformed`, …
+    pub fn refused(&self, reason: &str) -> u64 {
+        let items = self.0["health"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let item = items.iter().find(|item| item["code"] == "packets-refused");
+        // `packets refused: spoofed 3, frame-malformed 1`
+        let text = item.map(|item| text(&item["text"])).unwrap_or_default();
+        let counts = text.split([':', ',']).filter_map(|count| count.trim().split_once(' '));
+        counts.filter(|(word, _)| *word == reason).find_map(|(_, count)| count.parse().ok()).unwrap_or(0)
+    }
+
     /// The class of the path to a peer; empty while there is none.
     pub fn class(&self, who: &str) -> Result<String> {
         Ok(self.peer(who)?.path.unwrap_or_default().class)
@@ -85,5 +95,15 @@ mod tests {
         assert_eq!(status.class("10.64.0.2").unwrap(), "relay");
         assert_eq!(status.class("c").unwrap(), "");
         assert!(status.peer("d").is_err());
+    }
+
+    #[test]
+    fn refused_packets_are_counted_by_reason() {
+        let json = r#"{"health":[{"code":"other","text":"spoofed 9"},
+            {"code":"packets-refused","text":"packets refused: spoofed 3, frame-malformed 1"}]}"#;
+        let status = Status::parse(json).unwrap();
+        let counts = ["spoofed", "frame-malformed", "malformed"].map(|reason| status.refused(reason));
+        assert_eq!(counts, [3, 1, 0]);
+        assert_eq!(Status::parse("{}").unwrap().refused("spoofed"), 0);
     }
 }

@@ -58,6 +58,10 @@ impl Frames {
         self.frames.is_empty()
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.frames.iter().map(Vec::as_slice)
+    }
+
     /// Whether the bytes occur in one of the frames.
     pub fn contain(&self, bytes: &[u8]) -> bool {
         self.frames.iter().any(|frame| frame.windows(bytes.len()).any(|window| window == bytes))

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::host::Host;
 use crate::process::{Cmd, Output};
@@ -23,48 +23,56 @@ impl Pings {
         self.sent - self.received
     }
 
-    pub fn parse(output: &Output) -> Result<Self> {
-        if output.stderr.contains("connect: ") {
-            // Refused by the routing table: nothing was even sent.
+    /// Reads the output of a [`ping`] that was to send `count`.
+    pub fn parse(output: &Output, count: u32) -> Result<Self> {
+        if is_unrouted(output) {
             return Ok(Self { sent: 0, received: 0, avg_ms: f64::NAN, min_ms: f64::NAN });
         }
-        Self::parse_text(&output.stdout).with_context(|| format!("no ping summary in {output}"))
+        Self::parse_text(&output.stdout, count).with_context(|| format!("no ping summary in {output}"))
     }
 
-    fn parse_text(text: &str) -> Option<Self> {
-        // `200 packets transmitted, 200 received, 0% packet loss, time 4012ms`
-        let counts = text.lines().find(|line| line.contains("packets transmitted"))?;
-        let mut numbers = counts.split(", ").map(|part| part.split_whitespace().next()?.parse().ok());
-        let (sent, received) = (numbers.next()??, numbers.next()??);
+    fn parse_text(text: &str, count: u32) -> Option<Self> {
+        text.lines().find(|line| line.contains("packets transmitted"))?;
+        let received = u32::try_from(answered(text).range(1..=count).count()).ok()?;
         // `rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms`
         let times = text.lines().find_map(|line| line.strip_prefix("rtt ")?.split(" = ").nth(1));
         let mut times = times.into_iter().flat_map(|times| times.split('/')).map(|time| time.parse().ok());
         let (min_ms, avg_ms) = (times.next().flatten(), times.next().flatten());
         let (min_ms, avg_ms) = (min_ms.unwrap_or(f64::NAN), avg_ms.unwrap_or(f64::NAN));
-        Some(Self { sent, received, avg_ms, min_ms })
+        Some(Self { sent: count, received, avg_ms, min_ms })
     }
 }
 
 /// The sequence numbers below the highest answered one that were not answered. For a ping that was stopped: what
 /// was under way at that moment counts neither way.
 pub fn gaps(output: &Output) -> Vec<u32> {
-    let replies = output.stdout.lines().filter(|line| line.contains(" bytes from "));
-    let numbers = replies.filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok());
-    let answered: BTreeSet<u32> = numbers.collect();
+    let answered = answered(&output.stdout);
     let last = answered.last().copied().unwrap_or(0);
     (1..last).filter(|number| !answered.contains(number)).collect()
 }
 
-/// `ping -c COUNT -i INTERVAL ADDRESS`; each reply may take two seconds.
+/// The sequence numbers of replies.
+fn answered(text: &str) -> BTreeSet<u32> {
+    let replies = text.lines().filter(|line| line.contains(" bytes from "));
+    replies.filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok()).collect()
+}
+
+/// Pings until `count` replies arrived, or until the last of `count` had two seconds.
+///
+/// With `-c` alone ping waits for the last replies only as long as two of the round trips it has seen, so that
+/// a reply that is late would count as lost. With `-w` too it waits, and sends more meanwhile.
 pub fn ping(from: &Host, address: &str, count: u32, interval: Duration) -> Cmd {
     let interval_s = format!("{}", interval.as_secs_f64());
-    let cmd = from.cmd("ping").args(["-c", &count.to_string(), "-i", &interval_s, "-W", "2", address]);
-    cmd.deadline(interval * count + Duration::from_secs(15))
+    let patience = (interval * count).as_secs() + 3;
+    let numbers =
+        ["-c".to_owned(), count.to_string(), "-i".into(), interval_s, "-w".into(), patience.to_string()];
+    let cmd = from.cmd("ping").args(numbers).arg(address);
+    cmd.deadline(Duration::from_secs(patience + 15))
 }
 
 /// Runs ping to its end, whatever it lost.
 pub fn pings(from: &Host, address: &str, count: u32, interval: Duration) -> Result<Pings> {
-    Pings::parse(&ping(from, address, count, interval).try_run()?)
+    Pings::parse(&ping(from, address, count, interval).try_run()?, count)
 }
 
 /// Pings five times a second until the first reply or refusal.
@@ -74,12 +82,29 @@ pub fn first_ping(from: &Host, address: &str, deadline: Duration) -> Cmd {
     cmd.deadline(deadline + Duration::from_secs(5))
 }
 
-/// Waits for the first reply and says how long it took. A refusal ("no route", "unreachable") ends a ping, not
-/// the waiting.
+/// Waits for the first reply and says how long it took. A refusal by the network ("unreachable") ends a ping, not the
+/// waiting; a refusal by this host's own routing table ends both, because who waits here was told that there is a route.
 pub fn first_reply(from: &Host, address: &str, deadline: Duration) -> Result<Duration> {
-    crate::wait_until(&format!("{}: a reply from {address}", from.name()), deadline, || {
-        first_ping(from, address, deadline).try_run().is_ok_and(|output| output.code == Some(0))
-    })
+    let mut unrouted = None;
+    let what = format!("{}: a reply from {address}", from.name());
+    let waited =
+        crate::wait_until(&what, deadline, || match first_ping(from, address, deadline).try_run() {
+            Ok(output) if is_unrouted(&output) => {
+                unrouted = Some(output);
+                true
+            }
+            Ok(output) => output.code == Some(0),
+            Err(_) => false,
+        })?;
+    match unrouted {
+        Some(output) => bail!("no route to {address}: {output}"),
+        None => Ok(waited),
+    }
+}
+
+/// Whether the host's own routing table refused the address: nothing was sent.
+fn is_unrouted(output: &Output) -> bool {
+    output.stderr.contains("connect: ")
 }
 
 #[cfg(test)]
@@ -87,23 +112,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_summary_with_and_without_replies_is_read() {
-        let good = "200 packets transmitted, 198 received, 1% packet loss, time 4012ms\n\
-                    rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms\n";
-        let pings = Pings::parse_text(good).unwrap();
-        assert_eq!((pings.lost(), pings.avg_ms, pings.min_ms), (2, 0.040, 0.025));
-        let none = "3 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2012ms\n";
-        let pings = Pings::parse_text(none).unwrap();
+    fn replies_are_counted_among_those_that_were_asked_for() {
+        let good: String = [1, 2, 4, 5, 3, 3].map(reply).concat()
+            + "7 packets transmitted, 5 received, +1 duplicates, 28% packet loss, time 4012ms\n\
+               rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms\n";
+        let pings = Pings::parse_text(&good, 5).unwrap();
+        assert_eq!((pings.lost(), pings.avg_ms, pings.min_ms), (0, 0.040, 0.025));
+        assert_eq!(Pings::parse_text(&good.replace("seq=2 ", "seq=6 "), 5).unwrap().lost(), 1);
+        let none = "9 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2012ms\n";
+        let pings = Pings::parse_text(none, 3).unwrap();
         assert_eq!(pings.lost(), 3);
         assert!(pings.avg_ms.is_nan());
+        assert!(Pings::parse_text(&reply(1), 3).is_none(), "a ping that was cut off has no summary");
     }
 
     #[test]
     fn gaps_are_what_a_stopped_ping_lost() {
-        let reply = |number| format!("64 bytes from 10.64.0.2: icmp_seq={number} ttl=64 time=0.5 ms\n");
         let stdout: String = [1, 2, 4, 3, 7].map(reply).concat();
         let (line, stderr, took) = (String::new(), String::new(), Duration::ZERO);
         let output = Output { line, code: Some(0), stdout, stderr, took };
         assert_eq!(gaps(&output), [5, 6]);
+    }
+
+    fn reply(number: u32) -> String {
+        format!("64 bytes from 10.64.0.2: icmp_seq={number} ttl=64 time=0.5 ms\n")
     }
 }

@@ -31,7 +31,7 @@ fn a_direct_path_does_not_notice_that_the_relay_died() {
     let mut pair = Pair::direct("relay-death", crate::homes).unwrap();
     let mut stream = ping(pair.a.host(), JOINER, 250, Duration::from_millis(20)).spawn().unwrap();
     pair.relay.kill();
-    let pings = Pings::parse(&stream.wait(Duration::from_secs(20)).unwrap()).unwrap();
+    let pings = Pings::parse(&stream.wait(Duration::from_secs(20)).unwrap(), 250).unwrap();
     assert_eq!(pings.lost(), 0);
     assert_eq!(pair.a.class("b"), "direct");
     pair.relay.serve().unwrap();

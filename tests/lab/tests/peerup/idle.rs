@@ -33,7 +33,7 @@ fn cpu(node: &Node) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-fn rss_mib(node: &Node) -> f64 {
+pub fn rss_mib(node: &Node) -> f64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.daemon_pid().unwrap())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0

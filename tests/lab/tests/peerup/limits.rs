@@ -19,3 +19,6 @@ pub const REMOVED_PEER_CLOSES: Duration = Duration::from_millis(1500);
 
 /// "unknown destination in range fails at once (no hanging ssh)"
 pub const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// "relayed peers are retried every 30–60 s with backoff": a peer that was refused tries again by itself.
+pub const RETRIED: Duration = Duration::from_secs(75);

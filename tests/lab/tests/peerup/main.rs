@@ -6,6 +6,7 @@
 mod faults;
 mod idle;
 mod limits;
+mod mallory;
 mod pairing;
 mod paths;
 mod refusals;
