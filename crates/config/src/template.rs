@@ -44,7 +44,8 @@ version: 1
 # What this machine calls itself when it pairs.
 {node}
 # Relays carry traffic until two machines reach each other directly, and when they never do.
-# On one LAN none is needed. `peerup relay add ADDRESS` adds one.
+# On one LAN none is needed where all machines say `network: {{mdns: true}}`.
+# `peerup relay add ADDRESS` adds one.
 relay:
   addresses:{relays}
 
@@ -66,10 +67,10 @@ security:
   authorized_keys_file: authorized_keys
   enable_connection_gating: true
 
-# Names for peers, so that `ping home` works. Pairing fills this in.
+# Names for peers, so that `peerup ping home` works. Pairing fills this in.
 names: {{}}
 
-# TCP services for peers that use `peerup proxy` rather than the private network, as in
+# TCP services for peers. Accepted, without effect in this release:
 #   ssh: {{enabled: true, local_address: localhost:22}}
 services: {{}}
 "
@@ -119,7 +120,7 @@ resources:
   session_duration: 24h
   session_data_limit: unlimited
 
-# GET /healthz, from this machine only.
+# GET /healthz. Accepted, without effect in this release.
 health:
   enabled: false
   listen_address: 127.0.0.1:9090

@@ -141,7 +141,7 @@ fn ask_name(terminal: &Terminal, default: Option<DnsLabel>) -> Result<Option<Dns
 }
 
 fn ask_relay(terminal: &Terminal) -> Result<Vec<PeerAddr>, Failure> {
-    terminal.note("A relay lets machines behind NAT meet; machines on one LAN need none.")?;
+    terminal.note("A relay lets machines behind NAT meet and pair; on one LAN `network.mdns: true` does without.")?;
     let text = terminal.ask("Relay address (IP:PORT or a whole multiaddr, empty for none):")?;
     if text.is_empty() {
         return Ok(vec![]);
@@ -173,7 +173,7 @@ fn report(
     }
     terminal.note("\nNext:")?;
     if template.relays.is_empty() {
-        terminal.note("  peerup relay add ADDRESS   a relay, unless all machines are on one LAN")?;
+        terminal.note("  peerup relay add ADDRESS   a relay, which pairing by code and NATs need")?;
     } else {
         terminal.note(format_args!(
             "  peerup relay authorize {id}   on the relay, once for your first machine"

@@ -62,7 +62,7 @@ pub fn remove(context: &Context, address: &str, force: bool) -> Result<Exit, Fai
     };
     if node.config.relay.addresses.iter().all(|known| *known == relay) && !force {
         return Err(Failure::new("this is the last relay; without one only machines on the same LAN meet")
-            .hint("--force removes it all the same"));
+            .hint("--force removes it all the same; on a LAN, set network.mdns"));
     }
     save(&node, &text)?;
     context.terminal.note(format_args!("removed {relay}"))?;
