@@ -18,6 +18,8 @@
 //!
 //! What is not here: policy. Which address is dialed, which connection is used and when it ends is decided above.
 
+#![forbid(unsafe_code)]
+
 mod buffered;
 mod ciphers;
 mod credentials;

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture, io::BufReader};
+use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture};
 use futures_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use libp2p_core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p_identity::PeerId;
@@ -21,8 +21,6 @@ use crate::{
 };
 
 const PROTOCOL: &str = "/tls/1.0.0";
-/// rustls reads 4 KiB at a time; fetching more per system call costs one cheap copy.
-const READ_AHEAD: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -89,7 +87,6 @@ where
 
     fn upgrade_inbound(self, socket: C, _: Self::Info) -> Self::Future {
         async move {
-            let socket = BufReader::with_capacity(READ_AHEAD, socket);
             let accepted = TlsAcceptor::from(self.server).accept(socket).await;
             finished(accepted.map_err(TlsError::Handshake)?.into())
         }
@@ -108,7 +105,6 @@ where
     fn upgrade_outbound(self, socket: C, _: Self::Info) -> Self::Future {
         async move {
             let (config, mismatch) = self.dialing();
-            let socket = BufReader::with_capacity(READ_AHEAD, socket);
             let name = ServerName::from(IpAddr::from(Ipv4Addr::UNSPECIFIED));
             match TlsConnector::from(config).connect(name, socket).await {
                 Ok(stream) => finished(stream.into()),
@@ -121,15 +117,15 @@ where
     }
 }
 
-fn finished<C>(stream: TlsStream<BufReader<C>>) -> Result<(PeerId, SecureStream<C>), TlsError> {
+fn finished<C>(stream: TlsStream<C>) -> Result<(PeerId, SecureStream<C>), TlsError> {
     let peer = peer_of(stream.get_ref().1.peer_certificates())
         .map_err(|refused: RefusedCertificate| TlsError::Certificate(refused.into()))?;
     Ok((peer, SecureStream(Buffered::new(stream))))
 }
 
-/// A TLS stream that gathers writes and reads ahead.
+/// A TLS stream that gathers writes.
 #[derive(Debug)]
-pub struct SecureStream<C>(Buffered<TlsStream<BufReader<C>>>);
+pub struct SecureStream<C>(Buffered<TlsStream<C>>);
 
 impl<C> SecureStream<C> {
     /// What the handshake agreed on, for metrics and bug reports.
