@@ -54,6 +54,14 @@ impl Node {
         Ok(())
     }
 
+    /// Sets the node up for a network that has only multicast DNS.
+    pub fn init_without_relay(&self) -> Result<()> {
+        self.peerup(["init", "--non-interactive", "--name", self.name()])?;
+        let file = self.dir().join("config.yaml");
+        let text = self.host.read(&file)?;
+        self.host.write(&file, text + "\nnetwork:\n  mdns: true\n")
+    }
+
     /// This node's peer ID.
     pub fn id(&self) -> Result<String> {
         Ok(self.peerup(["whoami"])?.stdout.trim().to_owned())

@@ -5,6 +5,7 @@
 
 mod faults;
 mod idle;
+mod lan;
 mod limits;
 mod mallory;
 mod pairing;

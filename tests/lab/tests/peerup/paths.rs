@@ -10,7 +10,7 @@ use peerup_lab::{Nat, NatKind, Show};
 use crate::limits::{DIRECT, FIRST_REPLY};
 
 /// The outside of a NAT; its inside was plugged in first.
-const OUTSIDE: &str = "eth1";
+pub const OUTSIDE: &str = "eth1";
 
 #[test]
 fn two_homes_meet_over_the_relay_and_go_direct_without_losing_a_ping() {
