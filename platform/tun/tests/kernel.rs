@@ -8,7 +8,7 @@ use std::io;
 use std::net::UdpSocket;
 
 use namespace::{inside, run};
-use peerup_tun::{Device, TunDevice, TunError};
+use peerup_tun::{Device, TunDevice, TunError, TunOptions};
 
 #[test]
 fn a_fresh_device_is_down_and_gone_after_drop() {
@@ -61,8 +61,11 @@ fn a_name_in_use_is_told_from_a_name_of_another_kind() {
     inside("a_name_in_use_is_told_from_a_name_of_another_kind", || {
         in_runtime(async {
             let _held = TunDevice::create("peerup0", 1280).unwrap();
-            assert!(matches!(TunDevice::create("peerup0", 1280), Err(TunError::Busy { .. })));
-            assert!(matches!(TunDevice::create("lo", 1280), Err(TunError::NameTaken { .. })));
+            for options in [TunOptions::plain(1280), TunOptions::with_offload(1280)] {
+                let create = |name| TunDevice::create_with(name, options).err();
+                assert!(matches!(create("peerup0"), Some(TunError::Busy { .. })));
+                assert!(matches!(create("lo"), Some(TunError::NameTaken { .. })));
+            }
         });
     });
 }
