@@ -6,7 +6,7 @@
 //! computes a checksum or looks at a segment, which is what makes a tunnel fast.
 //!
 //! What such a packet passes through:
-//! - [`validate`] before anything else, on both sides: a super-packet comes from a peer and goes into a kernel.
+//! - [`validate()`] before anything else, on both sides: a super-packet comes from a peer and goes into a kernel.
 //!   The [`SuperPacketView`] it returns names one source, one destination and one flow, whatever is inside.
 //! - [`SuperPacketView::segment_len`] is what has to fit a link, rather than the packet's own length.
 //! - [`clamp_mss`] in place of [`crate::clamp_mss`].

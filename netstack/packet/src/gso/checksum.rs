@@ -17,7 +17,7 @@ pub struct ChecksumOutside {
 /// that the packet may go on without the header.
 ///
 /// This looks at nothing but the two offsets, because a host may leave the checksum of a packet inside another
-/// one: it is for packets from the own kernel, also those that [`validate`](super::validate) refuses.
+/// one: it is for packets from the own kernel, also those that [`validate`](super::validate()) refuses.
 pub fn complete_checksum(header: VirtioNetHeader, packet: &mut [u8]) -> Result<(), ChecksumOutside> {
     if !header.needs_checksum() {
         return Ok(());

@@ -15,7 +15,7 @@ pub(super) const GSO_UDP_L4: u8 = 5;
 pub(super) const GSO_ECN: u8 = 0x80;
 
 /// Field for field the kernel's structure; little-endian in bytes. Nothing in it is known to be true before
-/// [`validate`](super::validate). The default belongs in front of an ordinary packet.
+/// [`validate`](super::validate()). The default belongs in front of an ordinary packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct VirtioNetHeader {
     pub flags: u8,

@@ -31,7 +31,7 @@ pub enum Segmentation {
     Udp,
 }
 
-/// A packet and its virtio header, which agree: see [`validate`].
+/// A packet and its virtio header, which agree: see [`validate()`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SuperPacketView<'a> {
     pub(super) packet: IpPacket<'a>,
