@@ -67,7 +67,7 @@ pub struct End {
     out: VecDeque<Message>,
     stuck: bool,
     last_arrival: Instant,
-    last_heard: Instant,
+    pub last_heard: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,11 +88,15 @@ pub enum Message {
     Probe(u64),
     Answer(u64),
     Control(Vec<u8>),
-    Packet,
+    /// From an application; the time since the start of the story.
+    Packet {
+        sent: Duration,
+    },
     /// Between a node and its relay.
     Identify {
         observed: Multiaddr,
     },
+    Echo,
     Reserve,
     Reserved,
     Connect {

@@ -8,7 +8,7 @@ use std::{
 
 use peerup_membership::Membership;
 use peerup_node::{Action, Event, Node, NodeConfig};
-use peerup_path::Opened;
+use peerup_path::{Opened, Reason};
 use peerup_types::{Keypair, Multiaddr, PathClass, PathId, PathKind, PeerId, Protocol};
 use peerup_wire::{
     control::{Control, GoodbyeReason},
@@ -16,7 +16,7 @@ use peerup_wire::{
 };
 
 use crate::{
-    connection::{ConnId, EndId, Message, Over, State},
+    connection::{ConnId, EndId, Message, Over},
     dial,
     nat::Transport,
     relay::Relay,
@@ -25,12 +25,10 @@ use crate::{
 
 /// Everybody listens here, for QUIC and TCP.
 pub const PORT: u16 = 4001;
-/// The daemon's bounds: on a greeting, on what waits for a path, on reports to the control thread.
+/// The daemon's bound on a greeting.
 const GREET_DEADLINE: Duration = Duration::from_secs(5);
-const MAX_PARKED: usize = 64;
-const PARKED_FOR: Duration = Duration::from_secs(3);
-const TRAFFIC_EVERY: Duration = Duration::from_secs(5);
-const WANTED_EVERY: Duration = Duration::from_millis(500);
+/// The same on an echo from a relay.
+const ECHO_DEADLINE: Duration = Duration::from_secs(2);
 /// What a goodbye gets to leave the host.
 const GOODBYE_FLUSH: Duration = Duration::from_millis(150);
 
@@ -51,6 +49,7 @@ pub struct PathChange {
     pub peer: PeerId,
     pub from: Option<PathKind>,
     pub to: Option<PathKind>,
+    pub reason: Reason,
     /// A direct path worked when it was left for a relay.
     pub leaves_live_direct: bool,
 }
@@ -61,6 +60,8 @@ pub struct Host {
     pub tally: Tally,
     /// `peers.yaml`.
     pub yaml: Option<String>,
+    /// When the newest packet that came from each peer was sent.
+    pub(crate) newest: BTreeMap<PeerId, Duration>,
     pub(crate) site: SiteId,
     pub(crate) v4: Ipv4Addr,
     pub(crate) v6: Option<Ipv6Addr>,
@@ -94,16 +95,16 @@ pub enum Stop {
 }
 
 pub(crate) struct Running {
-    node: Node,
-    ends: BTreeMap<PathId, EndId>,
+    pub(crate) node: Node,
+    pub(crate) ends: BTreeMap<PathId, EndId>,
     /// Paths on which the peer accepted our hello: our stream carries frames.
-    outlets: BTreeMap<PathId, PeerId>,
-    active: BTreeMap<PeerId, PathId>,
-    parked: BTreeMap<PeerId, Vec<Instant>>,
-    probes: BTreeMap<(PathId, u64), Instant>,
-    traffic: BTreeMap<PeerId, Instant>,
-    wanted: BTreeMap<PeerId, Instant>,
-    timer: Option<Instant>,
+    pub(crate) outlets: BTreeMap<PathId, PeerId>,
+    pub(crate) active: BTreeMap<PeerId, PathId>,
+    pub(crate) parked: BTreeMap<PeerId, Vec<Duration>>,
+    pub(crate) probes: BTreeMap<(PathId, u64), Instant>,
+    pub(crate) traffic: BTreeMap<PeerId, Instant>,
+    pub(crate) wanted: BTreeMap<PeerId, Instant>,
+    pub(crate) timer: Option<Instant>,
 }
 
 impl Host {
@@ -113,6 +114,7 @@ impl Host {
             peer: keypair.public().to_peer_id(),
             tally: Tally::default(),
             yaml: None,
+            newest: BTreeMap::new(),
             site,
             v4,
             v6: None,
@@ -249,6 +251,16 @@ impl World {
         });
     }
 
+    /// Takes a key out of `authorized_keys`; the swarm disconnects its owner.
+    pub fn unfriend(&mut self, host: HostId, other: HostId) {
+        let peer = self.hosts[other.0].peer;
+        self.hosts[host.0].members.retain(|member| *member != peer);
+        self.apply_members(host);
+        for end in self.ends_to(host, &peer) {
+            self.close_end(end, true);
+        }
+    }
+
     pub fn start_all(&mut self) {
         for host in 0..self.hosts.len() {
             if !self.hosts[host].is_running() {
@@ -378,6 +390,7 @@ impl World {
                     self.close_end(end, true);
                 }
             }
+            Action::Check { path } => self.check(host, path),
             Action::Greet { path } => self.greet(host, path),
             Action::Use { peer, path } => self.switch(host, peer, path),
             Action::Probe { path } => self.probe(host, path),
@@ -412,7 +425,7 @@ impl World {
                 let to_relay = to.is_some_and(|to| to.class != PathClass::Direct);
                 let left = from.filter(|from| to_relay && from.class == PathClass::Direct);
                 let leaves_live_direct = left.is_some() && self.has_working_direct(host, &peer);
-                let change = PathChange { at: self.now, peer, from, to, leaves_live_direct };
+                let change = PathChange { at: self.now, peer, from, to, reason, leaves_live_direct };
                 self.hosts[host.0].tally.path_changes.push(change);
             }
             Event::RelayReserved { .. } => self.note(host, "has a reservation"),
@@ -508,7 +521,7 @@ impl World {
         running.active.retain(|_, active| *active != path);
     }
 
-    fn ends_to(&self, host: HostId, peer: &PeerId) -> Vec<EndId> {
+    pub(crate) fn ends_to(&self, host: HostId, peer: &PeerId) -> Vec<EndId> {
         let Process::Node(running) = &self.hosts[host.0].process else { return Vec::new() };
         let leads = |end: &&EndId| self.end(end.other()).is_some_and(|e| self.hosts[e.host.0].peer == *peer);
         running.ends.values().filter(leads).copied().collect()
@@ -521,6 +534,21 @@ impl World {
                 world.tell(host, |node, now, _| node.handle_reservation_lost(relay, now));
             }),
         }
+    }
+
+    /// An echo over a connection to a relay; without an answer the connection is closed.
+    fn check(&mut self, host: HostId, path: PathId) {
+        let Some(end) = self.hosts[host.0].running().and_then(|running| running.ends.get(&path).copied())
+        else {
+            return;
+        };
+        let asked = self.now;
+        self.transmit(end, Message::Echo);
+        self.after(ECHO_DEADLINE, move |world| {
+            if world.end(end).is_some_and(|end| end.last_heard <= asked) {
+                world.close_end(end, true);
+            }
+        });
     }
 
     pub(crate) fn host_received(&mut self, end: EndId, message: Message) {
@@ -545,8 +573,10 @@ impl World {
                 let control = Control::parse(&body).expect("it was encoded");
                 self.tell(host, move |node, now, unix| node.handle_control(path, control, now, unix));
             }
-            Message::Packet => {
+            Message::Packet { sent } => {
                 self.packets.delivered += 1;
+                let newest = self.hosts[host.0].newest.entry(peer).or_default();
+                *newest = sent.max(*newest);
                 self.heard(host, path);
                 self.note_traffic(host, peer);
             }
@@ -560,7 +590,7 @@ impl World {
             Message::Denied { dial } => self.circuit_denied(dial),
             Message::LegLost { circuit } => self.close_end(circuit, false),
             // Only relays get these.
-            Message::Reserve | Message::Connect { .. } | Message::Accept { .. } => {}
+            Message::Echo | Message::Reserve | Message::Connect { .. } | Message::Accept { .. } => {}
         }
     }
 
@@ -596,141 +626,6 @@ impl World {
             running.outlets.insert(path, peer);
         }
         self.ask(host, |node, now, unix| node.handle_ack(path, &ack, now, unix));
-    }
-
-    // The data plane
-
-    fn send_frame(&mut self, host: HostId, path: PathId, message: Message) {
-        let Some(running) = self.hosts[host.0].running() else { return };
-        let greeted = running.outlets.contains_key(&path);
-        if let Some(end) = running.ends.get(&path).copied().filter(|_| greeted) {
-            self.transmit(end, message);
-        }
-    }
-
-    fn say(&mut self, host: HostId, path: PathId, control: &Control) {
-        if matches!(control, Control::PunchRequest(_)) {
-            self.hosts[host.0].tally.punches += 1;
-        }
-        let body = control.encode().expect("nodes keep to the limits of the wire");
-        self.send_frame(host, path, Message::Control(body));
-    }
-
-    fn probe(&mut self, host: HostId, path: PathId) {
-        self.next_id += 1;
-        let (id, now) = (self.next_id, self.now);
-        let tally = &mut self.hosts[host.0].tally;
-        tally.probes += 1;
-        tally.last_probe = Some(now);
-        if let Some(running) = self.hosts[host.0].running() {
-            running.probes.insert((path, id), now);
-        }
-        self.send_frame(host, path, Message::Probe(id));
-    }
-
-    fn on_answer(&mut self, host: HostId, path: PathId, id: u64) {
-        self.heard(host, path);
-        let now = self.now;
-        let sent = self.hosts[host.0].running().and_then(|running| running.probes.remove(&(path, id)));
-        if let Some(sent) = sent {
-            self.tell(host, move |node, _, _| node.handle_answer(path, now - sent));
-        }
-    }
-
-    fn heard(&mut self, host: HostId, path: PathId) {
-        self.tell(host, move |node, _, _| node.handle_heard(path));
-    }
-
-    fn switch(&mut self, host: HostId, peer: PeerId, path: Option<PathId>) {
-        let Some(running) = self.hosts[host.0].running() else { return };
-        match path {
-            Some(path) => running.active.insert(peer, path),
-            None => running.active.remove(&peer),
-        };
-        let Some(path) = path else { return };
-        for _ in running.parked.remove(&peer).unwrap_or_default() {
-            self.send_frame(host, path, Message::Packet);
-        }
-    }
-
-    /// A packet from an application on `a` to one on `b`.
-    pub fn send(&mut self, a: HostId, b: HostId) {
-        let (peer, now) = (self.hosts[b.0].peer, self.now);
-        if !self.hosts[a.0].is_awake() || self.hosts[a.0].node().is_none() {
-            return;
-        }
-        self.packets.sent += 1;
-        let running = self.hosts[a.0].running().expect("checked above");
-        match running.active.get(&peer).copied() {
-            Some(path) => {
-                self.note_traffic(a, peer);
-                self.send_frame(a, path, Message::Packet);
-            }
-            None => self.park(a, peer, now),
-        }
-    }
-
-    fn park(&mut self, host: HostId, peer: PeerId, now: Instant) {
-        let Some(running) = self.hosts[host.0].running() else { return };
-        let lane = running.parked.entry(peer).or_default();
-        let before = lane.len();
-        lane.retain(|at| *at + PARKED_FOR > now);
-        lane.push(now);
-        let excess = lane.len().saturating_sub(MAX_PARKED);
-        lane.drain(..excess);
-        let gone = before + 1 - lane.len();
-        let wants = running.wanted.get(&peer).is_none_or(|at| *at + WANTED_EVERY <= now);
-        if wants {
-            running.wanted.insert(peer, now);
-        }
-        self.packets.refused += gone as u64;
-        if wants {
-            self.tell(host, |node, now, _| node.handle_wanted(&peer, now));
-        }
-    }
-
-    fn note_traffic(&mut self, host: HostId, peer: PeerId) {
-        let now = self.now;
-        let Some(running) = self.hosts[host.0].running() else { return };
-        if running.traffic.get(&peer).is_none_or(|at| *at + TRAFFIC_EVERY <= now) {
-            running.traffic.insert(peer, now);
-            self.tell(host, |node, now, _| node.handle_traffic(&peer, now));
-        }
-    }
-
-    /// Packets from `a` to `b` at a fixed interval, until `duration` is over.
-    pub fn flow(&mut self, a: HostId, b: HostId, every: Duration, duration: Duration) {
-        let Some(left) = duration.checked_sub(every) else { return };
-        self.send(a, b);
-        self.after(every, move |world| world.flow(a, b, every, left));
-    }
-
-    // Watching
-
-    fn has_working_direct(&mut self, host: HostId, peer: &PeerId) -> bool {
-        let ends = self.ends_to(host, peer);
-        ends.into_iter().any(|end| {
-            let direct = matches!(self.connections[&end.connection].over, Over::Direct(_));
-            let state = self.end(end).map(|end| end.state);
-            direct && state == Some(State::Open) && self.works(end.connection)
-        })
-    }
-
-    /// Whether `a` sends to `b` on a path that is dead although another one, ready for use, is alive.
-    pub fn clings_to_dead_path(&mut self, a: HostId, b: HostId) -> bool {
-        let peer = self.hosts[b.0].peer;
-        let Some(node) = self.hosts[a.0].node() else { return false };
-        let Some(view) = node.peers().into_iter().find(|view| view.peer == peer) else { return false };
-        let Some(active) = view.path.map(|opened| opened.path) else { return false };
-        let Process::Node(running) = &self.hosts[a.0].process else { return false };
-        let ready: Vec<_> = view
-            .paths
-            .iter()
-            .filter_map(|(opened, _)| Some((opened.path, *running.ends.get(&opened.path)?)))
-            .collect();
-        let mut works = ready.into_iter().map(|(path, end)| (path, self.works(end.connection)));
-        let (active, others): (Vec<_>, Vec<_>) = works.by_ref().partition(|(path, _)| *path == active);
-        !active.iter().any(|(_, works)| *works) && others.iter().any(|(_, works)| *works)
     }
 }
 

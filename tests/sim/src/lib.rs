@@ -10,7 +10,7 @@
 //! that simultaneous dials punch. A connection is an ordered stream of messages in both directions: a lossy line
 //! delays them, a cut line holds them back, and what was not delivered when the connection closes is lost. A
 //! connection ends loudly when it is closed, or silently: then each end finds out by its own transport's silence
-//! limit ([`connection`]), or the nodes find out by probing. Hellos, acknowledgements and control frames travel in
+//! limit (`connection`), or the nodes find out by probing. Hellos, acknowledgements and control frames travel in
 //! their real encoding.
 //!
 //! What is left out: congestion and bandwidth, DCUtR (the nodes punch by themselves), the DHT, QUIC's migration to
@@ -18,18 +18,16 @@
 #![forbid(unsafe_code)]
 
 mod connection;
+mod data;
 mod dial;
 mod host;
 pub mod nat;
 mod net;
 mod relay;
+mod watch;
 mod world;
 
-pub use host::{Host, Tally};
+pub use data::Packets;
+pub use host::{Host, PathChange, Stop, Tally};
 pub use nat::NatConfig;
-pub use world::{HostId, Packets, SiteId, World};
-
-/// Runs `story` under several seeds.
-pub fn with_seeds(seeds: std::ops::Range<u64>, story: impl Fn(u64)) {
-    seeds.for_each(story);
-}
+pub use world::{HostId, SiteId, World};

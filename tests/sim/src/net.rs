@@ -50,7 +50,7 @@ impl World {
             return None;
         }
         let flight = Flight { from: host, site, transport, source: local, destination, delay: LAN_DELAY };
-        let Some(target) = self.site_of(site, destination.ip()) else { return None };
+        let target = self.site_of(site, destination.ip())?;
         if target == site {
             return Some(flight);
         }

@@ -31,6 +31,7 @@ impl World {
 
     pub(crate) fn relay_received(&mut self, relay: HostId, end: EndId, message: Message) {
         match message {
+            Message::Echo => self.transmit(end, Message::KeepAlive),
             Message::Reserve => {
                 let client = self.end(end.other()).map(|client| self.hosts[client.host.0].peer);
                 let Some((client, state)) = client.zip(self.hosts[relay.0].relay_mut()) else { return };
@@ -49,7 +50,7 @@ impl World {
             | Message::Probe(_)
             | Message::Answer(_)
             | Message::Control(_)
-            | Message::Packet
+            | Message::Packet { .. }
             | Message::Identify { .. }
             | Message::Reserved
             | Message::Connected { .. }

@@ -7,11 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use peerup_types::{Keypair, PathClass, PathKind};
+use peerup_types::Keypair;
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 
 use crate::{
     connection::{ConnId, Connection},
+    data::Packets,
     dial::{Dial, DialId},
     host::{Host, Process},
     nat::{Nat, NatConfig},
@@ -23,6 +24,9 @@ use crate::{
 const UNIX_START: u64 = 1_800_000_000;
 /// More events than this at one instant mean that something spins.
 const MAX_AT_ONCE: u32 = 20_000;
+
+/// Between two looks at a condition that is waited for.
+const GLANCE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostId(pub usize);
@@ -49,14 +53,6 @@ pub struct World {
     /// When the story last changed something.
     disturbed: Instant,
     log: Vec<String>,
-}
-
-/// Injected packets and their fate.
-#[derive(Debug, Default)]
-pub struct Packets {
-    pub sent: u64,
-    pub delivered: u64,
-    pub refused: u64,
 }
 
 impl World {
@@ -175,10 +171,8 @@ impl World {
     pub fn until(&mut self, what: &str, limit: Duration, condition: impl Fn(&Self) -> bool) -> Duration {
         let begin = self.now;
         while !condition(self) {
-            let next = self.queue.first_key_value().map(|((at, _), _)| *at);
-            let in_time = next.is_some_and(|at| at <= begin + limit);
-            assert!(in_time, "not within {limit:?}: {what}");
-            self.step();
+            assert!(self.now < begin + limit, "not within {limit:?}: {what}");
+            self.run(GLANCE);
         }
         self.now - begin
     }
@@ -280,41 +274,6 @@ impl World {
     /// How long ago the story last changed something.
     pub fn calm(&self) -> Duration {
         self.now - self.disturbed
-    }
-
-    // Watching
-
-    /// The path that `a` uses to reach `b`.
-    pub fn path(&self, a: HostId, b: HostId) -> Option<PathKind> {
-        let peer = self.hosts[b.0].peer;
-        let node = self.hosts[a.0].node()?;
-        node.peers().into_iter().find(|view| view.peer == peer)?.path.map(|opened| opened.kind)
-    }
-
-    /// Both use a direct path to each other.
-    pub fn is_direct(&self, a: HostId, b: HostId) -> bool {
-        self.both(a, b, PathClass::Direct)
-    }
-
-    pub fn is_relayed(&self, a: HostId, b: HostId) -> bool {
-        self.both(a, b, PathClass::Relay)
-    }
-
-    pub fn is_connected(&self, a: HostId, b: HostId) -> bool {
-        self.path(a, b).is_some() && self.path(b, a).is_some()
-    }
-
-    fn both(&self, a: HostId, b: HostId, class: PathClass) -> bool {
-        let is = |path: Option<PathKind>| path.is_some_and(|kind| kind.class == class);
-        is(self.path(a, b)) && is(self.path(b, a))
-    }
-
-    pub fn host(&self, host: HostId) -> &Host {
-        &self.hosts[host.0]
-    }
-
-    pub fn packets(&self) -> &Packets {
-        &self.packets
     }
 }
 
