@@ -216,6 +216,39 @@ async fn a_relay_that_restarts_is_asked_again_for_the_rest_of_the_codes_time() {
     assert!(ttl_s < first, "{ttl_s} s of {first} s");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_that_fails_leaves_trust_and_configuration_as_they_were() {
+    let relay = start_relay().await;
+    let home = Host::new("home", &relay);
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    let right = code(&mut events).await;
+
+    let unpaired = Host::with("version: 1\n");
+    let error = join(&unpaired.start().await, &other_token(&right)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotAuthorised, "{error}");
+    assert_eq!((unpaired.config().as_str(), unpaired.members()), ("version: 1\n", 0));
+
+    let elsewhere = Host::with("version: 1\nvpn:\n  cidr: 10.99.0.0/16\n");
+    let before = elsewhere.config();
+    let error = join(&elsewhere.start().await, &right).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Conflict, "{error}");
+    assert!(error.hint.unwrap().contains("10.64.0.0/16"));
+    assert_eq!((elsewhere.config(), elsewhere.members()), (before, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_join_without_a_relay_of_its_own_keeps_that_of_the_code() {
+    let relay = start_relay().await;
+    let (home, laptop) = (Host::new("home", &relay), Host::with("version: 1\n"));
+    let inviter = home.start().await;
+    let mut events = inviter.invite(InviteRequest { name: None, ttl_s: 60 }).await.unwrap();
+    let code = code(&mut events).await;
+    join(&laptop.start().await, &code).await.unwrap();
+    assert!(laptop.config().contains(&format!("{}/p2p/{}", relay.address, relay.id)), "{}", laptop.config());
+    assert_eq!(laptop.members(), 1);
+}
+
 #[tokio::test]
 async fn a_key_that_others_can_read_is_refused() {
     let host = Host::with("version: 1\n");

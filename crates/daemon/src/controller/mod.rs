@@ -36,7 +36,7 @@ use crate::{
     files::{self, Files},
     greet::{self, GreetError},
     interface::{Interface, InterfaceSettings},
-    pairing::{invite::Invites, join::Joining},
+    pairing::{invite::Invites, join::Joins},
     watch::FileWatch,
 };
 
@@ -108,7 +108,7 @@ pub struct Controller {
     pub counters: BTreeMap<PeerId, Arc<PeerCounters>>,
     pub last_seen: BTreeMap<PeerId, u64>,
     pub invites: Invites,
-    pub joining: Option<Joining>,
+    pub joins: Joins,
     pub done: mpsc::Sender<Done>,
     /// Relays that pairing added and the configuration does not hold yet.
     pub extra_relays: BTreeMap<PeerId, Vec<Multiaddr>>,
@@ -170,7 +170,7 @@ impl Controller {
             counters: BTreeMap::new(),
             last_seen: BTreeMap::new(),
             invites: Invites::default(),
-            joining: None,
+            joins: Joins::default(),
             done,
             extra_relays: BTreeMap::new(),
             pings: BTreeMap::new(),

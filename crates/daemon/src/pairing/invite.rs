@@ -58,7 +58,7 @@ enum Phase {
     Announcing {
         relay: PeerId,
     },
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
 }
 
 /// The code is out.
@@ -118,8 +118,9 @@ impl Invites {
         match &self.open.as_ref()?.phase {
             Phase::AwaitRelay { until } => Some(*until),
             Phase::Announcing { .. } => None,
-            Phase::Waiting(Waiting { session, admission, .. }) => {
-                session.poll_timeout().into_iter().chain(admission.poll_timeout()).min()
+            Phase::Waiting(waiting) => {
+                let due = [waiting.session.poll_timeout(), waiting.admission.poll_timeout()];
+                due.into_iter().flatten().min()
             }
         }
     }
@@ -201,8 +202,8 @@ impl Controller {
                 }
             }
             Phase::Announcing { .. } => {}
-            Phase::Waiting(Waiting { session, .. }) => {
-                session.handle_timeout(now);
+            Phase::Waiting(waiting) => {
+                waiting.session.handle_timeout(now);
                 self.drain_session();
                 self.renew_admission(false);
             }
@@ -275,7 +276,8 @@ impl Controller {
         let code = InviteCode { token: token.clone(), relay_address: address, relay, network, inviter };
         let expires_at = Timestamp::from_unix(peerup_clock::unix() + open.ttl.as_secs());
         let session = InviteSession::new(token, peerup_clock::now() + open.ttl);
-        open.phase = Phase::Waiting(Waiting { session, admission: Admission::new(relay), winner: None });
+        let waiting = Waiting { session, admission: Admission::new(relay), winner: None };
+        open.phase = Phase::Waiting(Box::new(waiting));
         self.apply_trust();
         self.tell(InviteEvent::Code { code: code.encode(), expires_at });
         self.on_admission(answer);

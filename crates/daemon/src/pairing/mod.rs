@@ -31,7 +31,7 @@ impl Controller {
         };
         let (invite, join) = (why("the code is void"), why("nothing was joined"));
         self.fail_invite(invite);
-        self.fail_join(join);
+        self.end_join(join);
         self.await_withdrawal().await;
     }
 }
