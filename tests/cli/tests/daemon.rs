@@ -114,7 +114,8 @@ async fn a_script_reads_nothing_but_the_code_from_invite() {
         address: Some("10.64.0.2".parse().unwrap()),
     };
     let failed = InviteEvent::Attempt { reason: "wrong code".into(), left: 4 };
-    let warning = InviteEvent::Warning { text: "the relay is shy".into(), hint: Some("ask its owner".into()) };
+    let warning =
+        InviteEvent::Warning { text: "the relay is shy".into(), hint: Some("ask its owner".into()) };
     let invite = vec![code_event(), failed, warning, joined];
     let daemon = Daemon::start(Node { invite, ..Node::default() }).await;
     let output = daemon.peerup(&["invite", "--non-interactive"]).await;

@@ -1,8 +1,8 @@
 //! `peerup join`: pairs with the machine that made the code. A machine without a configuration gets one, with relay
-//! and network from the code, exactly where `--config` says.
+//! and network from the code, exactly where `--config` says; it goes again when the join fails.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -15,13 +15,12 @@ use super::{
     Context, block_on,
     init::{create, default_name, parse_name},
     invite::{EXPOSURE, with_runtime},
-    relay,
     relay_server::from_code,
 };
 use crate::{
     args::Join,
     failure::{Exit, Failure},
-    place::NodeFiles,
+    place::{NodeFiles, directory},
     render::name_of,
     terminal::{Colour, Terminal},
 };
@@ -37,18 +36,65 @@ pub fn run(context: &Context, args: Join) -> Result<Exit, Failure> {
     let code = decode(&text)?;
     let name = args.name.as_deref().map(parse_name).transpose()?;
     let file = context.place.node_file_or_new()?;
-    if !file.exists() {
-        create_node(&terminal, &file, &code, name.clone())?;
-    }
-    let node = context.place.read_node(file.clone())?;
-    check_network(&node, &code)?;
-    if relay::ensure(&node, &from_code(&code))? {
-        terminal.note(format_args!("added the relay of the code: {}", code.relay))?;
-    }
-    terminal.note(terminal.paint(Colour::Yellow, EXPOSURE))?;
-    let report = pair(context, file, JoinRequest { code: text, name: name.map(|name| name.to_string()) })?;
+    let fresh = Fresh::before(context, &file);
+    let request = JoinRequest { code: text, name: name.as_ref().map(ToString::to_string) };
+    let report = join(context, &terminal, &file, &code, name, request).inspect_err(|_| fresh.undo())?;
     show(&terminal, &report)?;
     Ok(Exit::Ok)
+}
+
+fn join(
+    context: &Context,
+    terminal: &Terminal,
+    file: &Path,
+    code: &InviteCode,
+    name: Option<DnsLabel>,
+    request: JoinRequest,
+) -> Result<JoinReport, Failure> {
+    if !file.exists() {
+        create_node(terminal, file, code, name)?;
+    }
+    let node = context.place.read_node(file.to_owned())?;
+    check_network(&node, code)?;
+    terminal.note(terminal.paint(Colour::Yellow, EXPOSURE))?;
+    block_on(with_runtime(&node, async |runtime| Ok(runtime.join(request).await?)))
+        .map_err(|failure| failure.default_hint(RETRY))
+}
+
+/// What a first join makes, and a failed one takes back.
+#[derive(Default)]
+struct Fresh {
+    files: Vec<PathBuf>,
+    /// The innermost first.
+    dirs: Vec<PathBuf>,
+}
+
+impl Fresh {
+    /// Of a node that exists nothing is taken back, and of one that does not nothing that was there before.
+    fn before(context: &Context, file: &Path) -> Self {
+        if file.exists() {
+            return Self::default();
+        }
+        let dir = directory(file);
+        let state = context.place.state(file);
+        let beside = ["identity.key", "authorized_keys"].map(|name| dir.join(name));
+        let files = [file.to_owned(), state.lock, state.peers, state.listen_port].into_iter().chain(beside);
+        let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+        Self {
+            files: files.filter(|file| !file.exists()).collect(),
+            dirs: dir.ancestors().take_while(missing).map(Path::to_owned).collect(),
+        }
+    }
+
+    /// What cannot be removed is in nobody's way: the next join uses it.
+    fn undo(&self) {
+        for file in &self.files {
+            let _ = fs::remove_file(file);
+        }
+        for dir in &self.dirs {
+            let _ = fs::remove_dir(dir);
+        }
+    }
 }
 
 /// Arguments, else the variable, else a question or one line of standard input.
@@ -108,13 +154,6 @@ fn check_network(node: &NodeFiles, code: &InviteCode) -> Result<(), Failure> {
     Err(Failure::new(format!("the code is for {}, this node is in {}", name(theirs), name(ours)))
         .exit(Exit::Conflict)
         .hint(format!("change discovery.network in {}, or join with another --config", node.file.display())))
-}
-
-fn pair(context: &Context, file: PathBuf, request: JoinRequest) -> Result<JoinReport, Failure> {
-    // Read again: the relay may have been added.
-    let node = context.place.read_node(file)?;
-    block_on(with_runtime(&node, async |runtime| Ok(runtime.join(request).await?)))
-        .map_err(|failure| failure.default_hint(RETRY))
 }
 
 fn show(terminal: &Terminal, report: &JoinReport) -> Result<(), Failure> {

@@ -87,14 +87,3 @@ pub fn save(node: &NodeFiles, text: &str) -> Result<(), Failure> {
         }
     })
 }
-
-/// Adds a relay that a pairing code names; true when it was missing.
-pub fn ensure(node: &NodeFiles, relay: &PeerAddr) -> Result<bool, Failure> {
-    if node.config.relays().iter().any(|known| known.peer == relay.peer()) {
-        return Ok(false);
-    }
-    match edit::add_relay(&node.text, relay).map_err(|error| edit_failed(node, &error))? {
-        Edited::Changed(text) => save(node, &text).map(|()| true),
-        Edited::Unchanged => Ok(false),
-    }
-}
