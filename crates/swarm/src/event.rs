@@ -39,6 +39,8 @@ pub enum Event {
     },
     Listening(Multiaddr),
     ListenExpired(Multiaddr),
+    /// An address that the swarm listened on before it was rebuilt could not be bound again for half a minute, and
+    /// is not tried any more.
     ListenFailed(ListenError),
     /// A reservation on `relay` holds or was renewed.
     Reserved {
@@ -82,7 +84,8 @@ pub enum Event {
         source: PeerId,
         destination: PeerId,
     },
-    /// libp2p panicked and the swarm was rebuilt. Every path and reservation is gone; listeners are back.
+    /// libp2p panicked and the swarm was rebuilt. Every path and reservation is gone; listeners come back, each with a
+    /// [`Event::Listening`]. When panics repeat, nothing happens for a while: calls are taken and carried out later.
     Restarted {
         panic: String,
     },

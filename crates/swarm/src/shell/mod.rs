@@ -1,11 +1,14 @@
 //! [`PeerSwarm`]: the swarm as a device with calls in and events out, rebuilt when libp2p panics.
 
+mod rebinding;
+mod restarts;
+mod supervision;
+
 use std::{
     collections::{HashMap, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use futures::{Stream as _, channel::mpsc, future::poll_fn};
@@ -21,7 +24,9 @@ use libp2p::{
     },
 };
 use peerup_types::PathId;
+use tokio::time::Sleep;
 
+use self::{rebinding::Rebinding, restarts::Restarts};
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
     build::build,
@@ -44,6 +49,10 @@ pub struct PeerSwarm {
     by_connection: HashMap<ConnectionId, PathId>,
     /// Circuit listeners and the relay each belongs to: libp2p reports loss by listener only.
     reservations: HashMap<ListenerId, PeerId>,
+    restarts: Restarts,
+    /// Runs while a rebuilt swarm is left alone.
+    resting: Option<Pin<Box<Sleep>>>,
+    rebinding: Option<Rebinding>,
     pending: VecDeque<Event>,
     provoke: bool,
 }
@@ -62,6 +71,9 @@ impl PeerSwarm {
             paths: HashMap::new(),
             by_connection: HashMap::new(),
             reservations: HashMap::new(),
+            restarts: Restarts::default(),
+            resting: None,
+            rebinding: None,
             pending: VecDeque::new(),
             provoke: false,
         })
@@ -192,6 +204,11 @@ impl PeerSwarm {
             if let Some(event) = self.pending.pop_front() {
                 return Poll::Ready(event);
             }
+            self.poll_rebinding(cx);
+            if !self.pending.is_empty() {
+                continue;
+            }
+            ready!(self.poll_rested(cx));
             match self.poll_supervised(cx) {
                 Ok(Poll::Ready(event)) => self.translate(event),
                 Ok(Poll::Pending) => break,
@@ -203,47 +220,6 @@ impl PeerSwarm {
             // The behaviour holds a sender as long as the swarm lives.
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
-    }
-
-    fn poll_supervised(&mut self, cx: &mut Context<'_>) -> Result<Poll<SwarmEvent<BehaviourEvent>>, String> {
-        let _io = self.config.io.enter();
-        let (swarm, provoke) = (&mut self.swarm, std::mem::take(&mut self.provoke));
-        catch_unwind(AssertUnwindSafe(|| {
-            assert!(!provoke, "provoked by a test");
-            match Pin::new(swarm).poll_next(cx) {
-                Poll::Ready(Some(event)) => Poll::Ready(event),
-                // A swarm's stream of events does not end.
-                Poll::Ready(None) | Poll::Pending => Poll::Pending,
-            }
-        }))
-        .map_err(|payload| panic_message(payload.as_ref()))
-    }
-
-    /// Replaces a swarm that panicked. Its connections die with it; reports that in the order a reader expects.
-    fn restart(&mut self, panic: String) {
-        let first_path = self.swarm.behaviour().paths.next_path();
-        let (swarm, inbound) = match build(&self.config, first_path) {
-            Ok(built) => built,
-            // The same configuration built before; without transports there is nothing to supervise.
-            Err(error) => panic!("cannot rebuild the swarm after `{panic}`: {error}"),
-        };
-        let broken = std::mem::replace(&mut self.swarm, swarm);
-        // Dropping a half-updated swarm may panic once more.
-        let _ = catch_unwind(AssertUnwindSafe(move || drop(broken)));
-        self.inbound = inbound;
-        self.apply_admission();
-        self.pending.extend(self.paths.drain().map(|(path, (peer, _))| Event::PathClosed { path, peer }));
-        self.by_connection.clear();
-        self.pending.extend(self.reservations.drain().map(|(_, relay)| Event::ReservationLost { relay }));
-        for address in std::mem::take(&mut self.listen) {
-            if let Err(error) = self.listen(address) {
-                self.pending.push_back(Event::ListenFailed(error));
-            }
-        }
-        for address in std::mem::take(&mut self.external) {
-            self.add_external_address(address);
-        }
-        self.pending.push_back(Event::Restarted { panic });
     }
 
     fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -393,14 +369,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    payload
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-        .unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]
