@@ -24,12 +24,14 @@
 //! dialed itself, and the rule (the dialer with the smaller peer ID keeps its connection) is the same on both.
 #![forbid(unsafe_code)]
 
+mod action;
 mod candidate;
 mod liveness;
 mod peer;
 mod reservation;
 mod schedule;
 
+pub use action::{Action, Event, Opened, Reason, Role};
 pub use candidate::{Group, MAX_CANDIDATES, dialable, group};
-pub use peer::{Action, Event, Opened, PeerPaths, Reason, Role};
+pub use peer::PeerPaths;
 pub use reservation::{RelayAction, Reservation, ReservationState};

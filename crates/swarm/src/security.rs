@@ -1,7 +1,8 @@
 //! One upgrade that offers TLS first and Noise second.
 //!
-//! TLS is preferred because AES-GCM has hardware help on most hosts, while libp2p's Noise is ChaCha20-Poly1305
-//! only; Noise stays for peers that have no TLS (ADR 0016). libp2p keeps its own combination private.
+//! TLS is preferred because AES-GCM has hardware help on most hosts (`peerup-transport` puts it first where that is
+//! so), while libp2p's Noise is ChaCha20-Poly1305 only; Noise stays for peers that have no TLS. libp2p keeps its own
+//! combination private.
 
 use futures::{
     FutureExt, TryFutureExt,
@@ -11,19 +12,20 @@ use libp2p::{
     PeerId,
     core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
     identity::Keypair,
-    noise, tls,
+    noise,
 };
+use peerup_transport::{Credentials, CredentialsError, Tls, TlsError};
 
 #[derive(Clone)]
 pub struct TlsThenNoise {
-    tls: tls::Config,
+    tls: Tls,
     noise: noise::Config,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum SecurityError {
     #[error("cannot make the TLS certificate")]
-    Tls(#[from] tls::certificate::GenError),
+    Tls(#[from] CredentialsError),
     #[error("cannot sign the Noise key")]
     Noise(#[from] noise::Error),
 }
@@ -31,18 +33,18 @@ pub enum SecurityError {
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
     #[error("TLS handshake failed")]
-    Tls(#[from] tls::UpgradeError),
+    Tls(#[from] TlsError),
     #[error("Noise handshake failed")]
     Noise(#[from] noise::Error),
 }
 
 impl TlsThenNoise {
-    pub fn new(keypair: &Keypair) -> Result<Self, SecurityError> {
-        Ok(Self { tls: tls::Config::new(keypair)?, noise: noise::Config::new(keypair)? })
+    pub fn new(keypair: &Keypair, credentials: &Credentials) -> Result<Self, SecurityError> {
+        Ok(Self { tls: Tls::new(credentials), noise: noise::Config::new(keypair)? })
     }
 }
 
-type TlsName = <tls::Config as UpgradeInfo>::Info;
+type TlsName = <Tls as UpgradeInfo>::Info;
 type NoiseName = <noise::Config as UpgradeInfo>::Info;
 
 /// The protocol chosen by multistream-select.
@@ -74,7 +76,7 @@ impl UpgradeInfo for TlsThenNoise {
 type Secured<C> = (
     PeerId,
     Either<
-        <tls::Config as InboundConnectionUpgradeOf<C>>::Stream,
+        <Tls as InboundConnectionUpgradeOf<C>>::Stream,
         <noise::Config as InboundConnectionUpgradeOf<C>>::Stream,
     >,
 );

@@ -11,8 +11,9 @@ use libp2p::{
     },
     dns,
     identity::Keypair,
-    quic, relay, tcp, yamux,
+    relay, tcp, yamux,
 };
+use peerup_transport::{Credentials, CredentialsError, quic};
 
 use crate::{
     closing::BoundedClose,
@@ -25,16 +26,14 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A circuit may have to connect to its relay first, so it gets both legs' time.
 const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// QUIC declares a silent connection dead after this; keep-alives run at half of it and hold NAT mappings open
-/// (RFC 4787 REQ-5 allows NATs to forget UDP after two minutes, many do after 30 s).
-const QUIC_IDLE: Duration = Duration::from_secs(10);
-
 pub type BoxedTransport = Boxed<(PeerId, StreamMuxerBox)>;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
     #[error(transparent)]
     Security(#[from] SecurityError),
+    #[error("cannot make the TLS certificate")]
+    Credentials(#[from] CredentialsError),
 }
 
 /// Direct transports only, as a relay server needs them. A host without readable resolver settings still dials IP
@@ -53,12 +52,13 @@ fn unresolved(
     keypair: &Keypair,
     overlay: &[ipnet::IpNet],
 ) -> Result<UnderlayOnly<BoxedTransport>, TransportError> {
+    let credentials = Credentials::new(keypair)?;
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
-        .authenticate(TlsThenNoise::new(keypair)?)
+        .authenticate(TlsThenNoise::new(keypair, &credentials)?)
         .multiplex(yamux::Config::default())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
-    let quic = quic::tokio::Transport::new(quic_config(keypair))
+    let quic = quic::Transport::new(quic::Config::new(&credentials).handshake_timeout(CONNECT_TIMEOUT))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
     Ok(UnderlayOnly::new(TransportTimeout::new(direct, CONNECT_TIMEOUT).boxed(), overlay.to_vec()))
@@ -72,19 +72,11 @@ pub fn with_circuits(
     let (circuits, behaviour) = relay::client::new(keypair.public().to_peer_id());
     let circuits = circuits
         .upgrade(Version::V1Lazy)
-        .authenticate(TlsThenNoise::new(keypair)?)
+        .authenticate(TlsThenNoise::new(keypair, &Credentials::new(keypair)?)?)
         .multiplex(yamux::Config::default())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let circuits = TransportTimeout::new(circuits, CIRCUIT_TIMEOUT);
     let transport =
         circuits.or_transport(direct(keypair, overlay)?).map(|either, _| either.into_inner()).boxed();
     Ok((transport, behaviour))
-}
-
-fn quic_config(keypair: &Keypair) -> quic::Config {
-    let mut config = quic::Config::new(keypair);
-    config.handshake_timeout = CONNECT_TIMEOUT;
-    config.max_idle_timeout = QUIC_IDLE.as_millis() as u32;
-    config.keep_alive_interval = QUIC_IDLE / 2;
-    config
 }

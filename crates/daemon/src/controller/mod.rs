@@ -13,6 +13,7 @@ use std::{
 
 use peerup_clock::SuspendDetector;
 use peerup_control::api::UpReport;
+use peerup_netmon::{MonitorOptions, NetMonitor, NetworkChange};
 use peerup_node::{Action, Event as NodeEvent, Node};
 use peerup_path::Role;
 use peerup_swarm::{Admission, Event as SwarmEvent, PathHandle, PeerSwarm, Stream};
@@ -79,6 +80,7 @@ enum Wake {
     Done(Box<Done>),
     Request(Option<Request>),
     FilesChanged,
+    NetworkChanged(NetworkChange),
     Hangup,
     Terminate,
     Timer,
@@ -124,6 +126,8 @@ pub struct Controller {
     finished: mpsc::Receiver<Done>,
     requests: mpsc::Receiver<Request>,
     watch: FileWatch,
+    /// `None` where the host cannot tell.
+    monitor: Option<NetMonitor>,
     suspend: SuspendDetector,
     hangup: Signal,
     terminate: Signal,
@@ -160,6 +164,7 @@ impl Controller {
             version,
             started: peerup_clock::now(),
             watch: FileWatch::new(&watched),
+            monitor: None,
             files,
             keys,
             node,
@@ -201,6 +206,7 @@ impl Controller {
 
     /// Runs until it is told to stop, then says goodbye and undoes what was done to the host.
     pub async fn run(mut self) -> Result<(), DaemonError> {
+        self.monitor = open_monitor(self.files.config.vpn.interface.as_str()).await;
         self.await_listeners().await;
         self.apply_relays();
         while !self.stopping {
@@ -240,6 +246,7 @@ impl Controller {
             Some(done) = self.finished.recv() => Wake::Done(Box::new(done)),
             request = self.requests.recv() => Wake::Request(request),
             () = self.watch.changed() => Wake::FilesChanged,
+            change = network_change(&mut self.monitor) => Wake::NetworkChanged(change),
             _ = self.hangup.recv() => Wake::Hangup,
             _ = self.terminate.recv() => Wake::Terminate,
             _ = self.interrupt.recv() => Wake::Terminate,
@@ -269,6 +276,10 @@ impl Controller {
             Wake::Request(None) => self.stopping = true,
             Wake::Request(Some(request)) => self.on_request(request).await,
             Wake::FilesChanged => self.reload().await,
+            Wake::NetworkChanged(change) => {
+                tracing::info!(?change, "the network changed: putting every path to the proof");
+                self.node.handle_wake(peerup_clock::now());
+            }
             Wake::Hangup => {
                 self.report_drops();
                 self.reload().await;
@@ -592,6 +603,25 @@ impl Controller {
                 _ = self.swarm.next_event() => {}
             }
         }
+    }
+}
+
+/// Notices of the host's own network changes, without those that we cause.
+async fn open_monitor(own_interface: &str) -> Option<NetMonitor> {
+    let options = MonitorOptions {
+        ignore_interfaces: vec![own_interface.to_owned()],
+        ignore_route_protocol: Some(peerup_netcfg::ROUTE_PROTOCOL),
+    };
+    NetMonitor::open(options)
+        .await
+        .inspect_err(|error| tracing::warn!(%error, "network changes are only noticed by lost packets"))
+        .ok()
+}
+
+async fn network_change(monitor: &mut Option<NetMonitor>) -> NetworkChange {
+    match monitor {
+        Some(monitor) => monitor.changed().await,
+        None => std::future::pending().await,
     }
 }
 

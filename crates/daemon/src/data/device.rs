@@ -46,10 +46,10 @@ fn route<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, frame: &mut [u8]
     }
     let Ok(view) = gso::validate(described, packet, usize::MAX) else {
         // What no peer may send, the own kernel may: a checksum inside a tunnel of its own. Completed, it is ordinary.
-        if gso::complete_checksum(described, packet).is_ok() {
-            route_plain(plane, device, &table, packet);
-        }
-        return;
+        return match gso::complete_checksum(described, packet) {
+            Ok(()) => route_plain(plane, device, &table, packet),
+            Err(_) => plane.shared.counters.dropped(DropReason::Malformed),
+        };
     };
     match table.outbound_within(view.packet(), view.segment_len()) {
         Ok(index) => {

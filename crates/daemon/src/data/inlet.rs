@@ -26,6 +26,9 @@ use super::{
 const CONTROL_BURST: f64 = 32.0;
 const CONTROL_PER_SECOND: f64 = 4.0;
 
+/// The largest MTU that a configuration may set: no honest peer has longer segments.
+const MAX_SEGMENT: usize = 9000;
+
 /// A token bucket for control messages of one stream.
 struct Allowance {
     tokens: f64,
@@ -150,7 +153,7 @@ async fn deliver_super<D: Device + 'static>(
     let Some((table, index)) = route else { return counters.dropped(DropReason::UnknownPeer) };
     let Some((header, packet)) = split_header(body) else { return counters.dropped(DropReason::Malformed) };
     let mtu = usize::from(table.mtu());
-    let Ok(view) = gso::validate(VirtioNetHeader::parse(header), packet, usize::from(u16::MAX)) else {
+    let Ok(view) = gso::validate(VirtioNetHeader::parse(header), packet, MAX_SEGMENT) else {
         return counters.dropped(DropReason::Malformed);
     };
     if let Err(reason) = table.inbound(index, view.packet()) {
