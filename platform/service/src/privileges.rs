@@ -35,8 +35,7 @@ impl Target {
         if !geteuid().is_root() {
             return Ok(None);
         }
-        let owner =
-            fs::metadata(dir).map_err(|source| PrivilegeError::Owner { dir: dir.into(), source })?;
+        let owner = fs::metadata(dir).map_err(|source| PrivilegeError::Owner { dir: dir.into(), source })?;
         let known = User::from_uid(Uid::from_raw(owner.uid())).ok().flatten();
         let gid = known.map_or(owner.gid(), |user| user.gid.as_raw());
         Ok((owner.uid() != 0).then_some(Self { uid: owner.uid(), gid }))

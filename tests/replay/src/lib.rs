@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("packet", peerup_packet::fuzz::packet),
     ("peers_yaml", membership::peers_yaml),
     ("relay_config", config::relay),
+    ("super_packet", peerup_packet::fuzz::super_packet),
     ("vouch", peerup_wire::fuzz::vouch),
 ];
 
