@@ -1,6 +1,6 @@
 //! The node process: where the shells meet the machines.
 //!
-//! Two threads (ADR 0005). The *control* thread runs one loop ([`controller`]) over a closed set of wake-ups: the
+//! Two threads (docs/adr/0004). The *control* thread runs one loop ([`controller`]) over a closed set of wake-ups: the
 //! swarm, the data thread, local requests, finished tasks, changed files, signals, the clock. It owns the swarm,
 //! the `peerup-node` machine and the files. The *data* thread ([`data`]) owns the TUN, the lanes and all network
 //! I/O. Packets never cross between them.

@@ -40,7 +40,7 @@ pub struct Behaviour {
     pub mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
-/// What a relay grants. There is no byte cap: a VPN session is long and its peers are known by key (ADR 0011).
+/// What a relay grants. There is no byte cap: a VPN session is long and its peers are known by key (docs/adr/0016).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayLimits {
     pub max_reservations: usize,

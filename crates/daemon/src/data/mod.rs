@@ -1,7 +1,7 @@
 //! The data plane: packets between the TUN and the streams of paths.
 //!
 //! One thread with a current-thread runtime owns everything here, libp2p's connection tasks included; nothing is
-//! locked and nothing is shared per packet (ADR 0005). The control thread sends [`Command`]s and receives
+//! locked and nothing is shared per packet (docs/adr/0004). The control thread sends [`Command`]s and receives
 //! [`DataEvent`]s over bounded channels; neither carries packets.
 //!
 //! ```text
