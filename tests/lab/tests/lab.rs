@@ -137,8 +137,8 @@ fn an_impaired_wire_delays_as_asked() {
     let (a, _b) = wired(&mut lab, &faults);
     let pings = pings(&a, "10.9.0.2", 50, Duration::from_millis(20)).unwrap();
     assert_eq!(pings.lost(), 0);
-    // Two crossings of 20 ms, each with 0–4 ms of jitter: 44 ms on average.
-    assert!(pings.min_ms >= 40.0 && (42.0..48.0).contains(&pings.avg_ms), "{pings:?}");
+    // Two crossings of 20 ms, each with 0–4 ms of jitter: 44 ms on average, and more where this machine is busy.
+    assert!((40.0..44.0).contains(&pings.min_ms) && pings.avg_ms >= 42.0, "{pings:?}");
 }
 
 #[test]

@@ -35,6 +35,19 @@ impl Counters {
     }
 }
 
+/// A counter of the host's IP stack, as `/proc/net/snmp` names it: "Tcp", "PassiveOpens".
+pub fn snmp(host: &Host, protocol: &str, counter: &str) -> Result<u64> {
+    let table = host.ask(&format!("grep ^{protocol}: /proc/net/snmp"))?;
+    find_counter(&table, counter).with_context(|| format!("no {protocol} {counter} in {table}"))
+}
+
+/// A row of names, and a row of values below it.
+fn find_counter(table: &str, counter: &str) -> Option<u64> {
+    let (names, values) = table.split_once('\n')?;
+    let column = names.split_whitespace().position(|name| name == counter)?;
+    values.split_whitespace().nth(column)?.parse().ok()
+}
+
 /// Global addresses, each with its link.
 pub fn addresses(host: &Host) -> Result<Vec<(String, String)>> {
     let report = json(host, "ip -j addr show scope global")?;
@@ -77,4 +90,16 @@ pub fn difference(before: &str, after: &str) -> String {
 
 fn json(host: &Host, command: &str) -> Result<Value> {
     serde_json::from_str(&host.ask(command)?).with_context(|| format!("JSON of `{command}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_found_below_its_name() {
+        let table = "Udp: InDatagrams NoPorts InErrors\nUdp: 17 2 30\n";
+        assert_eq!(find_counter(table, "InErrors"), Some(30));
+        assert_eq!(find_counter(table, "RcvbufErrors"), None);
+    }
 }

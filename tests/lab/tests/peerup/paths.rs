@@ -75,6 +75,7 @@ fn relay_first_then_direct(name: &str, kind: NatKind) {
     let relay = pair.relay.host();
     let quiet = Counters::of(relay, "eth0").unwrap();
     let first = first_reply(pair.a.host(), JOINER, FIRST_REPLY * 3).unwrap();
+    println!("first reply {first:?} after the second up");
     assert!(first <= FIRST_REPLY, "first reply after {first:?}");
     assert!(Counters::of(relay, "eth0").unwrap().bytes_since(&quiet) > 0, "the relay saw nothing");
 

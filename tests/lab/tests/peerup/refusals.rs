@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peerup_lab::peerup::{INVITER, JOINER, Node, Pair};
 use peerup_lab::tools::capture::Capture;
-use peerup_lab::tools::links::Counters;
+use peerup_lab::tools::links::{Counters, snmp};
 use peerup_lab::tools::ping::{Pings, first_reply, ping, pings};
 use peerup_lab::{Host, Show, clock};
 
@@ -138,7 +138,7 @@ fn garbage_at_the_ports_of_relay_and_node_disturbs_nobody() {
 fn throw_garbage(vandal: &Host, target: &Host, address: &str, port: u16) {
     let sockets = target.ask(&format!("ss -Hltun sport = :{port}")).unwrap();
     assert!(sockets.contains("udp") && sockets.contains("tcp"), "nobody listens on {port}: {sockets}");
-    let before = tcp_accepted(target);
+    let before = snmp(target, "Tcp", "PassiveOpens").unwrap();
     let sent = Counters::of(vandal, "eth0").unwrap();
     vandal
         .ask(&format!(
@@ -149,19 +149,10 @@ fn throw_garbage(vandal: &Host, target: &Host, address: &str, port: u16) {
              done; timeout 2 nc {address} {port} </dev/null >/dev/null || true"
         ))
         .unwrap();
-    let accepted = tcp_accepted(target) - before;
+    let accepted = snmp(target, "Tcp", "PassiveOpens").unwrap() - before;
     assert!(accepted >= 11, "{address} accepted {accepted} of 11 connections");
     let sent = Counters::of(vandal, "eth0").unwrap().bytes_since(&sent);
     assert!(sent > 5 * (1200 + 4096), "the vandal sent {sent} bytes");
-}
-
-/// TCP connections that the host accepted so far (RFC 4022 tcpPassiveOpens).
-fn tcp_accepted(host: &Host) -> u64 {
-    let table = host.ask("grep ^Tcp: /proc/net/snmp").unwrap();
-    let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
-    let (names, values) = (rows.next().unwrap(), rows.next().unwrap());
-    let column = names.iter().position(|name| *name == "PassiveOpens").unwrap();
-    values[column].parse().unwrap()
 }
 
 /// A node that the relay knows and nobody else does.
