@@ -10,8 +10,9 @@ const STANDBY_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_PATIENCE: Duration = Duration::from_millis(250);
 /// Patience before the first measurement.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
-/// No estimate makes a probe wait longer; a queue of this length is not a usable path either.
-const MAX_PATIENCE: Duration = Duration::from_millis(1500);
+/// No estimate makes a probe wait longer; a queue of this length is not a usable path either. Three of these and an
+/// interval stay below five seconds, within which packets leave a dead path.
+const MAX_PATIENCE: Duration = Duration::from_millis(1250);
 /// Unanswered probes in a row that make a path suspect.
 const MAX_UNANSWERED: u32 = 3;
 /// A timer that fires this late means that this host was busy or asleep, not that the peer was silent.
@@ -60,8 +61,13 @@ impl Liveness {
         self.loss
     }
 
-    /// The round trip of an answered probe: smooths by RFC 6298 §2.
-    pub fn answered(&mut self, rtt: Duration) {
+    /// The round trip of an answered probe: smooths by RFC 6298 §2. An answer that a stalled stream held back proves
+    /// life, but tells nothing of the distance; `false` says so.
+    pub fn answered(&mut self, rtt: Duration) -> bool {
+        if rtt > MAX_PATIENCE {
+            self.heard();
+            return false;
+        }
         self.rttvar = match self.srtt {
             None => rtt / 2,
             Some(srtt) => (self.rttvar * 3 + srtt.abs_diff(rtt)) / 4,
@@ -69,6 +75,7 @@ impl Liveness {
         self.srtt = Some(self.srtt.map_or(rtt, |srtt| (srtt * 7 + rtt) / 8));
         self.loss *= 15.0 / 16.0;
         self.heard();
+        true
     }
 
     /// Any frame from the peer on this path proves life as well as an answer does.
@@ -81,6 +88,11 @@ impl Liveness {
     /// Whether the last probe went unanswered: not dead, but nothing to move to either.
     pub fn is_in_doubt(&self) -> bool {
         self.unanswered > 0
+    }
+
+    /// Whether an answer is due.
+    pub fn is_awaited(&self) -> bool {
+        self.outstanding.is_some()
     }
 
     /// Something is wrong with another path: find out about this one before it is needed.
@@ -168,6 +180,14 @@ mod tests {
             live.heard();
             assert_ne!(live.handle_timeout(true, start + millis(step * 100)), Verdict::Dead);
         }
+    }
+
+    #[test]
+    fn an_answer_that_was_held_back_is_no_measurement() {
+        let mut live = Liveness::new(Instant::now());
+        live.answered(millis(80));
+        assert!(!live.answered(millis(4000)));
+        assert_eq!((live.rtt(), live.patience()), (Some(millis(80)), MIN_PATIENCE));
     }
 
     #[test]

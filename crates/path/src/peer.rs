@@ -80,6 +80,15 @@ impl Path {
         (self.suspicion.is_some(), self.opened.kind, self.opened.path)
     }
 
+    /// Only a timely answer speaks for a suspect path: the others come from a stream that was held up.
+    fn count_answer(&mut self, timely: bool) {
+        let needed = self.answers_needed();
+        self.suspicion = self
+            .suspicion
+            .map(|suspicion| Suspicion { answers: suspicion.answers + u32::from(timely), ..suspicion });
+        self.suspicion.take_if(|suspicion| suspicion.answers >= needed);
+    }
+
     /// Answers that lift a suspicion: two, doubled with each strike, so that a path that comes and goes is not
     /// switched to and fro.
     fn answers_needed(&self) -> u32 {
@@ -263,14 +272,10 @@ impl PeerPaths {
 
     pub fn handle_answer(&mut self, path: PathId, rtt: Duration, now: Instant) {
         let Some(found) = self.paths.get_mut(&path) else { return };
-        found.live.answered(rtt);
-        let needed = found.answers_needed();
-        let Some(suspicion) = &mut found.suspicion else { return };
-        suspicion.answers += 1;
-        if suspicion.answers >= needed {
-            found.suspicion = None;
-            self.select(now);
-        }
+        let timely = found.live.answered(rtt);
+        found.count_answer(timely);
+        // It may be what packets on a suspect path are waiting for.
+        self.select(now);
     }
 
     /// Frames arrived on this path since the last call.
@@ -418,7 +423,7 @@ impl PeerPaths {
     }
 
     /// Whether no path can be relied on.
-    fn is_cut_off(&self) -> bool {
+    pub fn is_cut_off(&self) -> bool {
         !self.paths.values().any(Path::is_good)
     }
 
@@ -493,7 +498,12 @@ impl PeerPaths {
     fn leave(&mut self, path: PathId, reason: Reason, now: Instant) {
         if self.active == Some(path) {
             let kind = self.paths[&path].opened.kind;
-            self.replace(kind, reason, now);
+            let same = |other: &&Path| other.is_good() && other.opened.kind == kind;
+            // Mostly a twin remains, and to move to it costs nothing.
+            match self.paths.values().find(same).map(|twin| twin.opened.path) {
+                Some(twin) => self.activate(Some(twin), Some(kind), reason, now),
+                None => self.replace(kind, reason, now),
+            }
         }
     }
 
@@ -506,12 +516,21 @@ impl PeerPaths {
         }
     }
 
-    /// The best path to be on. One that left a probe unanswered is not moved to, but not left either.
+    /// The best path to be on. A doubtful one is not moved to, but not left either.
     fn best(&self) -> Option<PathId> {
-        let doubtful = |path: &Path| path.live.is_in_doubt() && self.active != Some(path.opened.path);
-        let rank =
-            |path: &&Path| (path.suspicion.is_some(), doubtful(path), path.opened.kind, path.opened.path);
+        let rank = |path: &&Path| {
+            (path.suspicion.is_some(), self.is_doubtful(path), path.opened.kind, path.opened.path)
+        };
         self.paths.values().filter(|path| path.is_usable()).min_by_key(rank).map(|path| path.opened.path)
+    }
+
+    /// Whether a path that packets could move to may be dead itself. When the active path died, one that has not yet
+    /// answered the probe that was sent for this reason is no refuge.
+    fn is_doubtful(&self, path: &Path) -> bool {
+        let active = self.active.and_then(|active| self.paths.get(&active));
+        let fleeing = active.is_some_and(|active| active.suspicion.is_some());
+        let silent = path.live.is_in_doubt() || (fleeing && path.live.is_awaited());
+        silent && self.active != Some(path.opened.path)
     }
 
     /// Moves to a better path, or away from one that stopped answering. Among equals the path in use stays: a switch
@@ -525,7 +544,7 @@ impl PeerPaths {
         };
         let from = current.opened.kind;
         if current.suspicion.is_some() {
-            if best.is_good() && !best.live.is_in_doubt() {
+            if best.is_good() && !self.is_doubtful(best) {
                 self.activate(Some(path), Some(from), Reason::PathDead, now);
             }
         } else if kind < from {

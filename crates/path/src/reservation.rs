@@ -24,7 +24,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 /// Connect, identify and reserve together; a relay that takes longer is treated as lost.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
-/// Between attempts to add the transport that is missing while a reservation holds.
+/// Between looks after the connections while a reservation holds: does each answer, is a transport missing?
 const COMPLETE_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Reservation {
     /// One connection to the relay closed.
     pub fn handle_disconnected(&mut self, path: PathId, now: Instant) {
         self.connections.remove(&path);
-        self.actions.extend(self.connections.keys().map(|path| RelayAction::Check { path: *path }));
+        self.handle_doubt();
         if self.connections.is_empty() && self.state != ReservationState::Down {
             self.handle_lost(now);
         }
@@ -151,10 +151,15 @@ impl Reservation {
 
     /// The network changed or the host woke up: old backoff means nothing, and neither does a connection from before.
     pub fn handle_network_changed(&mut self, now: Instant) {
-        self.actions.extend(self.connections.keys().map(|path| RelayAction::Check { path: *path }));
+        self.handle_doubt();
         if self.state != ReservationState::Held {
             self.retry.hasten(now);
         }
+    }
+
+    /// Something suggests that the connections to the relay lead nowhere.
+    pub fn handle_doubt(&mut self) {
+        self.actions.extend(self.connections.keys().map(|path| RelayAction::Check { path: *path }));
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -168,6 +173,8 @@ impl Reservation {
             self.attempt(now);
         }
         if self.complete_at.is_some_and(|at| at <= now) {
+            // A TCP connection to a relay that vanished stays open for a quarter of an hour if nobody looks.
+            self.handle_doubt();
             self.dial_missing(now);
         }
     }
@@ -323,6 +330,22 @@ mod tests {
         assert!(drain(&mut machine).contains(&RelayAction::Disconnect { relay: machine.relay() }));
         assert_eq!(machine.state(), ReservationState::Down);
         assert!(machine.poll_timeout().is_some());
+    }
+
+    #[test]
+    fn the_connections_of_a_held_reservation_are_checked_once_a_minute() {
+        let now = Instant::now();
+        let mut machine = machine(now);
+        machine.handle_timeout(now);
+        machine.handle_connected(PathId(1), &tcp());
+        machine.handle_identified(&[], now);
+        machine.handle_reserved(now);
+        drain(&mut machine);
+        let next = machine.poll_timeout().unwrap();
+        assert_eq!(next - now, COMPLETE_EVERY);
+        machine.handle_timeout(next);
+        assert!(drain(&mut machine).contains(&RelayAction::Check { path: PathId(1) }));
+        assert_eq!(machine.poll_timeout(), Some(next + COMPLETE_EVERY));
     }
 
     #[test]

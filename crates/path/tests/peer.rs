@@ -139,6 +139,42 @@ fn when_several_paths_die_at_once_packets_go_straight_to_the_one_that_answers() 
 }
 
 #[test]
+fn answers_that_a_stalled_stream_held_back_do_not_lift_a_suspicion() {
+    let mut story = Story::with_ready([(1, RELAYED), (2, DIRECT_V4)]);
+    while story.active() == Some(2) {
+        story.peer.handle_traffic(story.now);
+        story.step(|peer, action, now| {
+            if let Action::Probe { path: PathId(1) } = action {
+                peer.handle_answer(PathId(1), Duration::from_millis(40), now);
+            }
+        });
+    }
+    for held_back in (2..8).rev() {
+        story.peer.handle_answer(PathId(2), Duration::from_secs(held_back), story.now);
+    }
+    assert_eq!(story.active(), Some(1));
+    for _ in 0..2 {
+        story.peer.handle_answer(PathId(2), Duration::from_millis(40), story.now);
+    }
+    assert_eq!(story.active(), Some(2));
+}
+
+#[test]
+fn packets_leave_a_retired_path_for_its_twin_even_if_a_better_path_has_to_wait() {
+    let mut story = Story::with_ready([(1, RELAYED), (2, RELAYED)]);
+    for path in 3..6 {
+        story.open(path, DIRECT_V4);
+        story.peer.handle_ready(PathId(path), story.now);
+        story.peer.handle_closed(PathId(path), story.now);
+    }
+    story.open(9, DIRECT_V4);
+    story.peer.handle_ready(PathId(9), story.now);
+    assert_eq!(story.active(), Some(1));
+    story.peer.handle_retired(PathId(1), story.now);
+    assert_eq!(story.active(), Some(2));
+}
+
+#[test]
 fn one_silent_path_is_not_left_for_another() {
     let mut story = Story::with_ready([(2, DIRECT_V4), (3, DIRECT_TCP)]);
     story.switches();
