@@ -346,8 +346,16 @@ impl Node {
         for relay in self.relays.values_mut() {
             relay.handle_timeout(now);
         }
+        let mut silenced = false;
         for member in self.members.values_mut() {
+            let reached = !member.is_cut_off();
             member.handle_timeout(now);
+            silenced |= reached && member.is_cut_off();
+        }
+        if silenced {
+            // Where a router lost its mappings, the connections to the relays are as dead as the path to the peer,
+            // and their transport takes much longer to notice.
+            self.relays.values_mut().for_each(Reservation::handle_doubt);
         }
         if self.membership.poll_timeout().is_some_and(|at| at <= unix_now) {
             self.membership.handle_timeout(unix_now);

@@ -124,9 +124,9 @@ fn a_claim_made_while_the_greeting_was_under_way_is_said_on_the_first_path() {
     let answer = HelloAck::Accepted(story.hello_of(BEN, 2, 0));
     assert!(story.node.handle_ack(PathId(1), &answer, story.now, UNIX));
     let said: Vec<AddressClaim> = said(&story.drain()).into_iter().flat_map(claims).collect();
-    let own = story.node.membership().own_claim().unwrap();
-    assert_ne!(sent.own_claim.as_ref(), Some(own));
-    assert_eq!(said, [own.clone()]);
+    let own = story.node.membership().own_claim().cloned();
+    assert_ne!(sent.own_claim, own);
+    assert_eq!(said, Vec::from_iter(own));
 }
 
 #[test]
@@ -222,6 +222,25 @@ fn a_lost_reservation_is_reported_and_asked_for_again() {
     let actions = story.run_for(Duration::from_secs(10));
     assert!(has(&actions, |action| matches!(action, Action::Reserve { .. })));
     assert_eq!(story.node.relays()[0].state, ReservationState::Requested);
+}
+
+#[test]
+fn when_a_peer_falls_silent_on_every_path_the_relays_are_checked() {
+    let mut story = Story::with_members([BEN]);
+    story.reserve();
+    story.open(BEN, 1, RELAYED);
+    story.accept(BEN, 1);
+    story.drain();
+    let mut checked = None;
+    let begin = story.now;
+    while checked.is_none() && story.now < begin + Duration::from_secs(60) {
+        story.now = story.node.poll_timeout().unwrap();
+        story.node.handle_timeout(story.now, UNIX);
+        checked =
+            story.drain().into_iter().find(|action| matches!(action, Action::Check { path: PathId(90) }));
+    }
+    assert!(checked.is_some());
+    assert!(story.now - begin < Duration::from_secs(4), "{:?}", story.now - begin);
 }
 
 // Punching
