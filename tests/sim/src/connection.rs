@@ -189,7 +189,11 @@ impl World {
     /// The end learns that it is connected, and its host with it.
     pub(crate) fn open_end(&mut self, end: EndId) {
         let now = self.now;
-        let Some(found) = self.end_mut(end).filter(|found| found.state == State::Opening) else { return };
+        let Some(found) = self.end(end).filter(|found| found.state == State::Opening) else { return };
+        if self.hosts[found.host.0].asleep.is_some() {
+            return self.when_awake(found.host, move |world| world.open_end(end));
+        }
+        let Some(found) = self.end_mut(end) else { return };
         found.state = State::Open;
         found.last_heard = now;
         self.schedule_tick(end);

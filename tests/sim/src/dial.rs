@@ -199,9 +199,11 @@ impl World {
         }
         let Dial { host, peer, boot, .. } = *self.dials.get(&id).expect("it was there above");
         self.dials.remove(&id);
-        if self.hosts[host.0].boot == boot {
-            self.tell(host, move |node, now, _| node.handle_dial_failed(&peer, now));
-        }
+        self.when_awake(host, move |world| {
+            if world.hosts[host.0].boot == boot {
+                world.tell(host, |node, now, _| node.handle_dial_failed(&peer, now));
+            }
+        });
     }
 
     fn live_dial(&self, id: DialId) -> Option<&Dial> {

@@ -20,7 +20,7 @@ use crate::{
     dial,
     nat::Transport,
     relay::Relay,
-    world::{HostId, SiteId, World},
+    world::{Happening, HostId, SiteId, World},
 };
 
 /// Everybody listens here, for QUIC and TCP.
@@ -71,6 +71,8 @@ pub struct Host {
     pub(crate) process: Process,
     pub(crate) boot: u64,
     pub(crate) asleep: Option<Instant>,
+    /// What is reported when the host wakes up.
+    pub(crate) deferred: Vec<Happening>,
     pub(crate) slept: Duration,
     keypair: Keypair,
     powered: bool,
@@ -124,6 +126,7 @@ impl Host {
             process: Process::Down,
             boot: 0,
             asleep: None,
+            deferred: Vec::new(),
             slept: Duration::ZERO,
             keypair,
             powered: true,
@@ -207,7 +210,7 @@ impl Host {
 
     /// The monotonic clock, which stands still during sleep.
     fn clock(&self, now: Instant) -> Instant {
-        now - self.slept
+        self.asleep.unwrap_or(now) - self.slept
     }
 }
 
@@ -481,7 +484,7 @@ impl World {
         let (host, path) = (found.host, found.path);
         let (boot, relay) = (self.hosts[host.0].boot, self.reserved_on(end));
         let first = self.chance(0.5);
-        self.after(Duration::ZERO, move |world| {
+        self.when_awake(host, move |world| {
             if world.hosts[host.0].boot != boot || world.hosts[host.0].node().is_none() {
                 return;
             }
@@ -545,9 +548,11 @@ impl World {
         let asked = self.now;
         self.transmit(end, Message::Echo);
         self.after(ECHO_DEADLINE, move |world| {
-            if world.end(end).is_some_and(|end| end.last_heard <= asked) {
-                world.close_end(end, true);
-            }
+            world.when_awake(host, move |world| {
+                if world.end(end).is_some_and(|end| end.last_heard <= asked) {
+                    world.close_end(end, true);
+                }
+            });
         });
     }
 
@@ -603,12 +608,15 @@ impl World {
         };
         self.transmit(end, Message::Hello(hello));
         self.after(GREET_DEADLINE, move |world| {
-            let greeted =
-                world.hosts[host.0].running().is_none_or(|running| running.outlets.contains_key(&path));
-            if !greeted && world.is_open(end) {
-                world.tell(host, |node, now, _| node.handle_broken(path, now));
-            }
+            world.when_awake(host, move |world| world.greet_ends(host, path))
         });
+    }
+
+    fn greet_ends(&mut self, host: HostId, path: PathId) {
+        let Some(running) = self.hosts[host.0].running() else { return };
+        if running.ends.contains_key(&path) && !running.outlets.contains_key(&path) {
+            self.tell(host, |node, now, _| node.handle_broken(path, now));
+        }
     }
 
     fn on_hello(&mut self, end: EndId, host: HostId, path: PathId, peer: PeerId, bytes: &[u8]) {

@@ -34,7 +34,8 @@ pub struct HostId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SiteId(pub usize);
 
-type Event = Box<dyn FnOnce(&mut World)>;
+/// Something that will happen to the world.
+pub type Happening = Box<dyn FnOnce(&mut World)>;
 
 pub struct World {
     pub(crate) now: Instant,
@@ -47,7 +48,7 @@ pub struct World {
     start: Instant,
     seed: u64,
     rng: SmallRng,
-    queue: BTreeMap<(Instant, u64), Event>,
+    queue: BTreeMap<(Instant, u64), Happening>,
     at_once: u32,
     cuts: BTreeSet<(HostId, HostId)>,
     /// When the story last changed something.
@@ -133,8 +134,9 @@ impl World {
 
     fn address_in(&self, site: SiteId, host: HostId) -> Ipv4Addr {
         let number = u8::try_from(host.0 + 2).expect("few hosts");
+        let network = u8::try_from(site.0).expect("few sites");
         match self.sites[site.0].nat {
-            Some(_) => Ipv4Addr::new(192, 168, 1, number),
+            Some(_) => Ipv4Addr::new(192, 168, network, number),
             None => Ipv4Addr::new(203, 0, 113, number),
         }
     }
@@ -192,6 +194,14 @@ impl World {
     pub(crate) fn at(&mut self, at: Instant, event: impl FnOnce(&mut Self) + 'static) {
         self.next_id += 1;
         self.queue.insert((at, self.next_id), Box::new(event));
+    }
+
+    /// In its own turn, and not before the host is awake.
+    pub(crate) fn when_awake(&mut self, host: HostId, event: impl FnOnce(&mut Self) + 'static) {
+        match self.hosts[host.0].asleep {
+            Some(_) => self.hosts[host.0].deferred.push(Box::new(event)),
+            None => self.after(Duration::ZERO, event),
+        }
     }
 
     pub(crate) fn unix(&self) -> u64 {
@@ -252,6 +262,9 @@ impl World {
     }
 
     pub fn suspend(&mut self, host: HostId) {
+        if self.hosts[host.0].asleep.is_some() {
+            return;
+        }
         self.disturb(host, "sleeps");
         self.hosts[host.0].asleep = Some(self.now);
     }
@@ -262,6 +275,9 @@ impl World {
         self.hosts[host.0].slept += self.now - since;
         // The daemon looks at its clocks once a second.
         let notice = Duration::from_millis(self.random(1..1000));
+        for event in std::mem::take(&mut self.hosts[host.0].deferred) {
+            self.after(Duration::ZERO, event);
+        }
         self.set_timer(host);
         self.after(notice, move |world| world.tell(host, |node, now, _| node.handle_wake(now)));
     }

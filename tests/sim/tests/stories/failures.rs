@@ -123,7 +123,7 @@ fn a_router_that_forgets_its_mappings_costs_seconds() {
         pair.world.run(30 * SECOND);
         let site = pair.world.site(pair.b);
         pair.world.reboot_router(site);
-        pair.until_packets_pass(15 * SECOND);
+        pair.until_packets_pass(10 * SECOND);
         pair.until_direct(2 * MINUTE);
     });
 }

@@ -69,10 +69,10 @@ impl Pair {
         self.world.flow(self.b, self.a, every, duration);
     }
 
-    /// Runs until a packet sent from here on has arrived in each direction.
+    /// Runs until a packet sent later than this has arrived in each direction.
     fn until_packets_pass(&mut self, limit: Duration) -> Duration {
         let (a, b, begin) = (self.a, self.b, self.world.now());
-        let passes = |world: &World, a, b| world.newest(a, b).is_some_and(|sent| sent >= begin);
+        let passes = |world: &World, a, b| world.newest(a, b).is_some_and(|sent| sent > begin);
         self.world.until("packets pass", limit, |world| passes(world, a, b) && passes(world, b, a))
     }
 }
