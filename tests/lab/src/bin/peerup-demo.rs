@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use peerup_lab::peerup::{self, INVITER, JOINER, Node, Pair, natted};
 use peerup_lab::tools::iperf::{self, Iperf};
-use peerup_lab::tools::ping::{Pings, first_ping, ping};
+use peerup_lab::tools::ping::{Pings, first_ping};
 use peerup_lab::tools::ssh::Sshd;
 use peerup_lab::{Cmd, NatKind, Output, Show, require_tun, say};
 
@@ -68,7 +68,7 @@ fn show(pair: &Pair) -> Result<Figures> {
     chapter("the path is direct");
     shown(a.cmd("grep").args(["path changed", &pair.a.dir().join("peerup.log").display().to_string()]))?;
     statuses(pair)?;
-    let pings = Pings::parse(&shown(ping(a, JOINER, 10, Duration::from_millis(200)))?, 10)?;
+    let pings = Pings::parse(&shown(a.cmd("ping").args(["-c", "10", "-i", "0.2", JOINER]))?, 10)?;
 
     chapter("ssh and iperf3 over the virtual addresses");
     let sshd = Sshd::start(b, a)?;

@@ -3,19 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::host::Host;
 use crate::process::{Cmd, Output};
 
 /// What a run of ping measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pings {
     pub sent: u32,
     pub received: u32,
     /// NaN when nothing came back.
     pub avg_ms: f64,
     pub min_ms: f64,
+    /// The last reply before the first gap, with its Unix time: where to look in the logs.
+    pub before_gap: String,
+    /// Sequence numbers without a reply.
+    pub missing: Vec<u32>,
 }
 
 impl Pings {
@@ -23,23 +27,44 @@ impl Pings {
         self.sent - self.received
     }
 
+    /// Insists on a reply to each.
+    pub fn all_answered(&self) -> Result<()> {
+        ensure!(self.sent > 0, "nothing was sent");
+        let Self { sent, missing, before_gap, .. } = self;
+        ensure!(missing.is_empty(), "lost {missing:?} of {sent}, the first one after {before_gap:?}");
+        Ok(())
+    }
+
     /// Reads the output of a [`ping`] that was to send `count`.
     pub fn parse(output: &Output, count: u32) -> Result<Self> {
         if is_unrouted(output) {
-            return Ok(Self { sent: 0, received: 0, avg_ms: f64::NAN, min_ms: f64::NAN });
+            let (before_gap, missing) = (String::new(), Vec::new());
+            return Ok(Self {
+                sent: 0,
+                received: 0,
+                avg_ms: f64::NAN,
+                min_ms: f64::NAN,
+                before_gap,
+                missing,
+            });
         }
         Self::parse_text(&output.stdout, count).with_context(|| format!("no ping summary in {output}"))
     }
 
     fn parse_text(text: &str, count: u32) -> Option<Self> {
         text.lines().find(|line| line.contains("packets transmitted"))?;
-        let received = u32::try_from(answered(text).range(1..=count).count()).ok()?;
+        let answered = answered(text);
+        let missing: Vec<u32> = (1..=count).filter(|number| !answered.contains(number)).collect();
+        let received = count - u32::try_from(missing.len()).ok()?;
+        let last = missing.first().map(|first| format!("icmp_seq={} ", first - 1));
+        let before_gap = text.lines().find(|line| last.as_ref().is_some_and(|last| line.contains(last)));
+        let before_gap = before_gap.unwrap_or_default().to_owned();
         // `rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms`
         let times = text.lines().find_map(|line| line.strip_prefix("rtt ")?.split(" = ").nth(1));
         let mut times = times.into_iter().flat_map(|times| times.split('/')).map(|time| time.parse().ok());
         let (min_ms, avg_ms) = (times.next().flatten(), times.next().flatten());
         let (min_ms, avg_ms) = (min_ms.unwrap_or(f64::NAN), avg_ms.unwrap_or(f64::NAN));
-        Some(Self { sent: count, received, avg_ms, min_ms })
+        Some(Self { sent: count, received, avg_ms, min_ms, before_gap, missing })
     }
 }
 
@@ -66,7 +91,7 @@ pub fn ping(from: &Host, address: &str, count: u32, interval: Duration) -> Cmd {
     let patience = (interval * count).as_secs() + 3;
     let numbers =
         ["-c".to_owned(), count.to_string(), "-i".into(), interval_s, "-w".into(), patience.to_string()];
-    let cmd = from.cmd("ping").args(numbers).arg(address);
+    let cmd = from.cmd("ping").arg("-D").args(numbers).arg(address);
     cmd.deadline(Duration::from_secs(patience + 15))
 }
 
@@ -118,7 +143,10 @@ mod tests {
                rtt min/avg/max/mdev = 0.025/0.040/0.055/0.015 ms\n";
         let pings = Pings::parse_text(&good, 5).unwrap();
         assert_eq!((pings.lost(), pings.avg_ms, pings.min_ms), (0, 0.040, 0.025));
-        assert_eq!(Pings::parse_text(&good.replace("seq=2 ", "seq=6 "), 5).unwrap().lost(), 1);
+        let gap = Pings::parse_text(&good.replace("seq=2 ", "seq=6 "), 5).unwrap();
+        assert_eq!((gap.lost(), &gap.missing[..]), (1, &[2][..]));
+        assert!(gap.before_gap.contains("icmp_seq=1 "), "{gap:?}");
+        assert!(pings.all_answered().is_ok() && gap.all_answered().is_err());
         let none = "9 packets transmitted, 0 received, +3 errors, 100% packet loss, time 2012ms\n";
         let pings = Pings::parse_text(none, 3).unwrap();
         assert_eq!(pings.lost(), 3);
