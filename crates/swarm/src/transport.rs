@@ -36,32 +36,11 @@ pub enum TransportError {
     Credentials(#[from] CredentialsError),
 }
 
-/// Direct transports only, as a relay server needs them. A host without readable resolver settings still dials IP
-/// addresses; names fail there.
+/// Direct transports only, as a relay server needs them.
 pub fn direct(keypair: &Keypair, overlay: &[ipnet::IpNet]) -> Result<BoxedTransport, TransportError> {
-    match dns::tokio::Transport::system(unresolved(keypair, overlay)?) {
-        Ok(resolving) => Ok(resolving.boxed()),
-        Err(error) => {
-            tracing::warn!(%error, "no resolver settings: addresses with names cannot be dialed");
-            Ok(unresolved(keypair, overlay)?.boxed())
-        }
-    }
-}
-
-fn unresolved(
-    keypair: &Keypair,
-    overlay: &[ipnet::IpNet],
-) -> Result<UnderlayOnly<BoxedTransport>, TransportError> {
     let credentials = Credentials::new(keypair)?;
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .upgrade(Version::V1Lazy)
-        .authenticate(TlsThenNoise::new(keypair, &credentials)?)
-        .multiplex(yamux::Config::default())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
-    let quic = quic::Transport::new(quic::Config::new(&credentials).handshake_timeout(CONNECT_TIMEOUT))
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
-    let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
-    Ok(UnderlayOnly::new(TransportTimeout::new(direct, CONNECT_TIMEOUT).boxed(), overlay.to_vec()))
+    let security = TlsThenNoise::new(keypair, &credentials)?;
+    Ok(resolving(&credentials, &security, overlay))
 }
 
 /// Direct transports plus circuits through relays; the behaviour belongs into the same swarm.
@@ -69,14 +48,43 @@ pub fn with_circuits(
     keypair: &Keypair,
     overlay: &[ipnet::IpNet],
 ) -> Result<(BoxedTransport, relay::client::Behaviour), TransportError> {
+    let credentials = Credentials::new(keypair)?;
+    let security = TlsThenNoise::new(keypair, &credentials)?;
     let (circuits, behaviour) = relay::client::new(keypair.public().to_peer_id());
     let circuits = circuits
         .upgrade(Version::V1Lazy)
-        .authenticate(TlsThenNoise::new(keypair, &Credentials::new(keypair)?)?)
+        .authenticate(security.clone())
         .multiplex(yamux::Config::default())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let circuits = TransportTimeout::new(circuits, CIRCUIT_TIMEOUT);
-    let transport =
-        circuits.or_transport(direct(keypair, overlay)?).map(|either, _| either.into_inner()).boxed();
+    let direct = resolving(&credentials, &security, overlay);
+    let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     Ok((transport, behaviour))
+}
+
+/// A host without readable resolver settings still dials IP addresses; names fail there.
+fn resolving(credentials: &Credentials, security: &TlsThenNoise, overlay: &[ipnet::IpNet]) -> BoxedTransport {
+    match dns::tokio::Transport::system(unresolved(credentials, security, overlay)) {
+        Ok(resolving) => resolving.boxed(),
+        Err(error) => {
+            tracing::warn!(%error, "no resolver settings: addresses with names cannot be dialed");
+            unresolved(credentials, security, overlay).boxed()
+        }
+    }
+}
+
+fn unresolved(
+    credentials: &Credentials,
+    security: &TlsThenNoise,
+    overlay: &[ipnet::IpNet],
+) -> UnderlayOnly<BoxedTransport> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(security.clone())
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
+    let quic = quic::Transport::new(quic::Config::new(credentials).handshake_timeout(CONNECT_TIMEOUT))
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
+    UnderlayOnly::new(TransportTimeout::new(direct, CONNECT_TIMEOUT).boxed(), overlay.to_vec())
 }

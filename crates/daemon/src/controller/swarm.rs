@@ -41,14 +41,16 @@ impl Controller {
             }
             Event::Discovered { peer, address } => self.node.handle_address(&peer, address, now),
             Event::HolePunch { peer, success } => tracing::debug!(%peer, success, "DCUtR ended"),
-            Event::CircuitOpened { .. } | Event::CircuitClosed { .. } => {}
+            // A relay server's events; a node serves no circuits.
+            Event::ReservationGranted { .. }
+            | Event::RelayRefused { .. }
+            | Event::CircuitOpened { .. }
+            | Event::CircuitClosed { .. } => {}
             Event::Restarted { panic } => {
                 tracing::error!(%panic, "the swarm panicked and was restarted");
                 self.restarts += 1;
                 self.node.handle_wake(now);
             }
-            #[allow(unreachable_patterns, reason = "a relay's events do not concern a node")]
-            _ => {}
         }
     }
 
