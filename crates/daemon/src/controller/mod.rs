@@ -1,28 +1,29 @@
 //! The control loop: one owner of everything slow, one closed set of wake-ups.
 
+mod actions;
 mod data;
+mod interface;
 mod requests;
 mod swarm;
+mod trust;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use peerup_clock::SuspendDetector;
-use peerup_control::api::UpReport;
 use peerup_netmon::{MonitorOptions, NetMonitor, NetworkChange};
-use peerup_node::{Action, Event as NodeEvent, Node};
-use peerup_path::Role;
-use peerup_swarm::{Admission, Event as SwarmEvent, PathHandle, PeerSwarm, Stream};
+use peerup_node::Node;
+use peerup_swarm::{Event as SwarmEvent, PathHandle, PeerSwarm, Stream};
 use peerup_trust::authorized_keys::AuthorizedKeys;
 use peerup_tun::TunDevice;
 use peerup_types::{Multiaddr, PathId, PeerId, Protocol};
 use peerup_wire::{
     control::{Control, GoodbyeReason},
-    hello::{FEATURE_SUPER_PACKETS, Hello, HelloAck},
+    hello::{Hello, HelloAck},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -32,14 +33,15 @@ use tokio::{
 use crate::{
     api::Request,
     data::{Command, DataEvent, DataPlane, PathCounters, PeerCounters},
-    echo,
-    error::{DaemonError, describe},
-    files::{self, Files},
-    greet::{self, GreetError},
-    interface::{Interface, InterfaceSettings},
+    error::DaemonError,
+    files::Files,
+    greet::GreetError,
+    interface::Interface,
     pairing::{invite::Invites, join::Joins},
     watch::FileWatch,
 };
+
+pub use interface::interface_settings;
 
 /// Finished tasks waiting for the loop.
 const DONE: usize = 256;
@@ -311,265 +313,8 @@ impl Controller {
         }
     }
 
-    /// Carries out what the node decided.
-    async fn perform(&mut self) {
-        for path in std::mem::take(&mut self.closed) {
-            self.data.send(Command::Remove(path)).await;
-        }
-        while let Some(action) = self.node.poll_action() {
-            self.act(action).await;
-        }
-        while let Some(event) = self.node.poll_event() {
-            report(&event);
-        }
-    }
-
-    async fn act(&mut self, action: Action) {
-        match action {
-            Action::Dial { peer, addresses, role } => self.dial(peer, addresses, role),
-            Action::Reserve { relay, address } => {
-                if let Err(error) = self.swarm.reserve(relay, address) {
-                    tracing::debug!(%error, "reservation not requested");
-                    self.node.handle_reservation_lost(relay, peerup_clock::now());
-                }
-            }
-            Action::Check { path } => self.check(path),
-            Action::Disconnect { peer } => self.swarm.disconnect(peer),
-            Action::Greet { path } => self.greet(path),
-            Action::Use { peer, path } => self.data.send(Command::Use { peer, path }).await,
-            Action::Probe { path } => {
-                self.next_probe += 1;
-                self.data.send(Command::Probe { path, id: self.next_probe }).await;
-            }
-            Action::Say { path, control } => self.data.send(Command::Say { path, control }).await,
-            Action::Close { path } => {
-                self.data.send(Command::Remove(path)).await;
-                self.swarm.close(path);
-            }
-            Action::Route { table, hosts } => {
-                for (_, peer) in table.peers() {
-                    self.counters.entry(*peer).or_default();
-                }
-                let counters = self.counters.clone();
-                self.data.send(Command::Table { table, counters }).await;
-                self.route(hosts).await;
-            }
-            Action::Readdress { address } => {
-                if let Some(interface) = &mut self.interface
-                    && let Err(error) = interface.readdress(address).await
-                {
-                    tracing::error!(error = %describe(&error), "cannot change the overlay address");
-                }
-            }
-            Action::Persist => {
-                self.persist_at.get_or_insert(peerup_clock::now() + PERSIST_AFTER);
-            }
-            Action::Candidate(address) => self.swarm.add_candidate(address),
-        }
-    }
-
-    /// Writes the claims that changed a moment ago, several changes at once.
-    fn persist(&mut self) {
-        self.persist_at = None;
-        if let Err(error) = self.files.write_membership(self.node.membership()) {
-            tracing::error!(error = %describe(&error), "cannot keep the address claims");
-        }
-    }
-
-    fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {
-        let dialed = match role {
-            Role::Dialer => self.swarm.dial(peer, addresses),
-            Role::Listener => self.swarm.dial_as_listener(peer, addresses),
-        };
-        if let Err(error) = dialed {
-            tracing::debug!(%error, "not dialed");
-            self.node.handle_dial_failed(&peer, peerup_clock::now());
-        }
-    }
-
-    fn greet(&self, path: PathId) {
-        let Some(known) = self.paths.get(&path) else { return };
-        let (handle, hello, done) = (known.handle.clone(), self.node.hello(), self.done.clone());
-        tokio::spawn(async move {
-            let result = greet::greet(handle, hello).await;
-            let _ = done.send(Done::Greeted { path, result }).await;
-        });
-    }
-
-    fn check(&self, path: PathId) {
-        let Some(known) = self.paths.get(&path) else { return };
-        let (handle, done) = (known.handle.clone(), self.done.clone());
-        tokio::spawn(async move {
-            let alive = echo::answers(&handle).await;
-            let _ = done.send(Done::Checked { path, alive }).await;
-        });
-    }
-
-    async fn route(&mut self, hosts: Vec<IpAddr>) {
-        if let Some(interface) = &mut self.interface
-            && let Err(error) = interface.route(&hosts).await
-        {
-            tracing::error!(error = %describe(&error), "cannot set the routes to peers");
-        }
-        self.hosts = hosts;
-    }
-
-    async fn on_done(&mut self, done: Done) {
-        match done {
-            Done::Greeted { path, result } => self.on_greeted(path, result).await,
-            Done::Hello { path, peer, result } => self.on_hello(path, peer, result),
-            Done::Answered { path, peer, result } => match result {
-                Ok(stream) => self.add_inlet(path, peer, stream).await,
-                Err(error) => tracing::debug!(%peer, %path, %error, "hello not answered"),
-            },
-            Done::Checked { alive: true, .. } => {}
-            Done::Checked { path, alive: false } => self.swarm.close(path),
-            Done::Invite(step) => self.on_invite_step(step).await,
-            Done::Join(step) => self.on_join_step(step).await,
-        }
-    }
-
-    async fn on_greeted(&mut self, path: PathId, result: Result<(Stream, HelloAck), GreetError>) {
-        let now = peerup_clock::now();
-        let Some(peer) = self.paths.get(&path).map(|known| known.handle.peer) else { return };
-        match result {
-            Ok((stream, ack)) => {
-                if let HelloAck::Refused { reason, .. } = &ack {
-                    tracing::warn!(%peer, reason = reason.as_str(), "the peer refused us");
-                }
-                let Some(known) = self.paths.get(&path) else { return };
-                let counters = known.counters.clone();
-                let supers = takes_supers(&ack);
-                self.data.send(Command::Outlet { path, peer, stream, counters, supers }).await;
-                if self.node.handle_ack(path, &ack, now, peerup_clock::unix()) {
-                    self.seen(peer);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%peer, %path, %error, "not greeted");
-                self.node.handle_broken(path, now);
-            }
-        }
-    }
-
-    fn on_hello(&mut self, path: PathId, peer: PeerId, result: Result<(Stream, Hello), GreetError>) {
-        let (stream, hello) = match result {
-            Ok(read) => read,
-            Err(error) => return tracing::debug!(%peer, %path, %error, "no hello"),
-        };
-        let ack = self.node.handle_hello(path, &peer, &hello, peerup_clock::now(), peerup_clock::unix());
-        let accepted = matches!(ack, HelloAck::Accepted(_));
-        let done = self.done.clone();
-        tokio::spawn(async move {
-            let result = greet::answer(stream, ack).await;
-            if accepted {
-                let _ = done.send(Done::Answered { path, peer, result }).await;
-            }
-        });
-    }
-
-    async fn add_inlet(&mut self, path: PathId, peer: PeerId, stream: Stream) {
-        let Some(known) = self.paths.get(&path) else { return };
-        let counters = known.counters.clone();
-        self.data.send(Command::Inlet { path, peer, stream, counters }).await;
-    }
-
     pub fn seen(&mut self, peer: PeerId) {
         self.last_seen.insert(peer, peerup_clock::unix());
-    }
-
-    // Trust
-
-    /// Reads `authorized_keys` and the configuration again. What cannot be read keeps its old meaning.
-    pub async fn reload(&mut self) {
-        self.config_problem = self.files.reload().err().map(|error| describe(&error));
-        if let Some(problem) = &self.config_problem {
-            tracing::error!(%problem, "the configuration in use stays");
-        }
-        match self.files.keys() {
-            Ok(keys) => {
-                self.keys = keys;
-                self.keys_problem = None;
-            }
-            Err(error) => {
-                tracing::error!(error = %describe(&error), "the keys in use stay");
-                self.keys_problem = Some(describe(&error));
-            }
-        }
-        self.apply_relays();
-        self.apply_trust();
-    }
-
-    /// Makes the keys count: who may connect, who is a member, who is routed to.
-    pub fn apply_trust(&mut self) {
-        let (now, unix) = (peerup_clock::now(), peerup_clock::unix());
-        let own = self.swarm.local_peer();
-        self.next_expiry = self.keys.next_expiry(unix);
-        let members = files::members(&self.keys, unix);
-        let authorized: BTreeSet<PeerId> = members.keys().copied().filter(|peer| *peer != own).collect();
-        match self.mode {
-            Mode::Member { .. } => {
-                let pin = self.files.config.vpn.address;
-                if let Err(error) = self.node.set_members(members, pin, now, unix) {
-                    tracing::error!(error = %describe(&error), "a pinned address is not used");
-                }
-            }
-            // A host that only pairs keeps the books and connects to nobody.
-            Mode::Pairing => {
-                let membership = self.node.membership_mut();
-                membership.set_authorized(authorized.clone(), unix);
-                self.node.follow_membership();
-            }
-        }
-        let authorized = if self.mode == Mode::Pairing { BTreeSet::new() } else { authorized };
-        let infrastructure = self.relays().into_keys().collect();
-        let guests = self.invites.is_open();
-        self.swarm.set_admission(Admission { authorized, infrastructure, guests, open: false });
-    }
-
-    pub fn apply_relays(&mut self) {
-        let relays = self.relays();
-        self.node.set_relays(relays, peerup_clock::now());
-    }
-
-    fn relays(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
-        let configured = self.files.config.relays().into_iter().map(|relay| (relay.peer, relay.addresses));
-        let mut relays: BTreeMap<_, _> = self.extra_relays.clone();
-        relays.extend(configured);
-        relays
-    }
-
-    /// An expired key stops counting the moment it expires.
-    fn drop_expired_keys(&mut self) {
-        if self.next_expiry.is_some_and(|at| at <= peerup_clock::unix()) {
-            self.apply_trust();
-        }
-    }
-
-    // Interface
-
-    pub async fn bring_up(&mut self) -> Result<UpReport, DaemonError> {
-        let already_up = self.interface.is_some();
-        if !already_up {
-            let settings = interface_settings(&self.files, &self.node);
-            let addresses = self.node.membership().own_addrs();
-            let (interface, device) = Interface::up(settings, addresses, self.data.io()).await?;
-            self.interface = Some(interface);
-            self.data.send(Command::Attach(device)).await;
-            self.route(self.hosts.clone()).await;
-        }
-        Ok(self.up_report(already_up))
-    }
-
-    pub async fn take_down(&mut self) -> Result<Option<String>, DaemonError> {
-        let Some(interface) = self.interface.take() else { return Ok(None) };
-        let name = interface.name().to_owned();
-        let undone = interface.down().await;
-        // The link goes with the last handle of its device.
-        let (closed, closing) = oneshot::channel();
-        self.data.send(Command::Detach(closed)).await;
-        let _ = closing.await;
-        undone.map(|()| Some(name))
     }
 
     /// What became of packets that went nowhere, for the log.
@@ -622,43 +367,6 @@ async fn network_change(monitor: &mut Option<NetMonitor>) -> NetworkChange {
     match monitor {
         Some(monitor) => monitor.changed().await,
         None => std::future::pending().await,
-    }
-}
-
-fn takes_supers(ack: &HelloAck) -> bool {
-    match ack {
-        HelloAck::Accepted(hello) => hello.features & FEATURE_SUPER_PACKETS != 0,
-        HelloAck::Refused { .. } => false,
-    }
-}
-
-pub fn interface_settings(files: &Files, node: &Node) -> InterfaceSettings {
-    let vpn = &files.config.vpn;
-    InterfaceSettings {
-        name: vpn.interface.as_str().to_owned(),
-        mtu: vpn.mtu,
-        v4_range: vpn.cidr,
-        v6_range: node.membership().v6_prefix(),
-        journal: files.state.netcfg_journal.clone(),
-    }
-}
-
-/// Tells the log what a user would notice.
-fn report(event: &NodeEvent) {
-    match event {
-        NodeEvent::PathChanged { peer, from, to, reason } => {
-            let word = |kind: &Option<peerup_types::PathKind>| {
-                kind.map_or("none".to_owned(), |kind| {
-                    format!("{} {} {}", kind.class, kind.family, kind.carrier)
-                })
-            };
-            tracing::info!(%peer, from = word(from), to = word(to), reason = reason.as_str(), "path changed");
-        }
-        NodeEvent::RelayReserved { relay } => tracing::info!(%relay, "reservation held"),
-        NodeEvent::RelayLost { relay } => tracing::warn!(%relay, "reservation lost"),
-        NodeEvent::AddressLost { address, winner } => {
-            tracing::warn!(%address, %winner, "the address was claimed earlier by another peer");
-        }
     }
 }
 
