@@ -11,10 +11,15 @@
 
 mod action;
 mod addresses;
+mod follow;
 mod hello;
 mod node;
+mod reports;
 mod routes;
+mod settle;
+mod view;
 
 pub use action::{Action, Event};
 pub use addresses::OwnAddresses;
-pub use node::{Member, Node, NodeConfig, PeerView, RelayView};
+pub use node::{Member, Node, NodeConfig};
+pub use view::{PeerView, RelayView};

@@ -6,10 +6,12 @@
 
 mod addr;
 mod name;
+mod nat;
 mod path;
 
 pub use addr::{AddressClaim, OverlayAddrs};
 pub use libp2p_identity::{Keypair, PeerId, PublicKey};
 pub use multiaddr::{self, Multiaddr, Protocol};
 pub use name::{DnsLabel, NameError};
+pub use nat::NatMapping;
 pub use path::{CarrierKind, Family, PathClass, PathId, PathKind};

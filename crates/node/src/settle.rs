@@ -1,0 +1,114 @@
+//! From what the machines below want to the node's own actions.
+
+use std::net::IpAddr;
+
+use peerup_path::{self as path, PeerPaths, RelayAction, ReservationState};
+use peerup_router::Reachability;
+use peerup_types::{Multiaddr, PeerId, Protocol};
+use peerup_wire::control::{Control, GoodbyeReason, Punch};
+
+use crate::{
+    action::{Action, Event},
+    node::Node,
+    routes,
+};
+
+impl Node {
+    /// Collects what the machines below want and rebuilds the routing table when its inputs changed.
+    pub(crate) fn settle(&mut self) {
+        let mut wanted = Vec::new();
+        for relay in self.relays.values_mut() {
+            wanted.extend(std::iter::from_fn(|| relay.poll_action()).map(relay_action));
+        }
+        let mut asked = Vec::new();
+        for member in self.members.values_mut() {
+            asked.extend(std::iter::from_fn(|| member.poll_action()));
+            self.events.extend(std::iter::from_fn(|| member.poll_event()).map(path_event));
+        }
+        self.actions.extend(wanted);
+        for action in asked {
+            let action = self.path_action(action);
+            self.actions.push_back(action);
+        }
+        self.route();
+    }
+
+    fn path_action(&self, action: path::Action) -> Action {
+        let punch = |attempt| Punch { attempt, delay_ms: 0, addrs: self.addresses.candidates() };
+        match action {
+            path::Action::Dial { peer, addresses, role } => Action::Dial { peer, addresses, role },
+            path::Action::OpenStream { path } => Action::Greet { path },
+            path::Action::Use { peer, path } => Action::Use { peer, path },
+            path::Action::Probe { path } => Action::Probe { path },
+            path::Action::RequestPunch { path, attempt } => {
+                Action::Say { path, control: Control::PunchRequest(punch(attempt)) }
+            }
+            path::Action::ReplyPunch { path, attempt } => {
+                Action::Say { path, control: Control::PunchReply(punch(attempt)) }
+            }
+            path::Action::Retire { path } => {
+                Action::Say { path, control: Control::Goodbye(GoodbyeReason::PathReplaced) }
+            }
+            path::Action::Close { path } => Action::Close { path },
+        }
+    }
+
+    fn route(&mut self) {
+        let inputs: Vec<_> = self
+            .members
+            .iter()
+            .map(|(peer, paths)| (*peer, reachability(paths), self.membership.addrs_of(peer)))
+            .chain([(self.membership.own(), Reachability::Online, self.membership.own_addrs())])
+            .collect();
+        if self.routed.as_ref() == Some(&inputs) {
+            return;
+        }
+        let peers = self.members.iter().map(|(peer, paths)| (*peer, reachability(paths)));
+        let (table, hosts): (_, Vec<IpAddr>) = routes::table(&self.membership, peers, self.config.mtu);
+        self.routed = Some(inputs);
+        // A table has to be there before a path of a new peer is used, and only the newest counts.
+        self.actions.retain(|action| !matches!(action, Action::Route { .. }));
+        self.actions.push_front(Action::Route { table, hosts });
+    }
+
+    /// The peer behind each relay that holds a reservation of ours, and so is known to work.
+    pub(crate) fn circuits(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let held = self.relays.values().filter(|relay| relay.state() == ReservationState::Held);
+        held.filter_map(|relay| Some((relay.relay(), relay.addresses().first()?)))
+            .map(|(relay, address)| circuit(address, relay, *peer))
+            .collect()
+    }
+}
+
+fn reachability(paths: &PeerPaths) -> Reachability {
+    if paths.active().is_some() {
+        Reachability::Online
+    } else if paths.is_connecting() {
+        Reachability::Connecting
+    } else {
+        Reachability::Offline
+    }
+}
+
+fn relay_action(action: RelayAction) -> Action {
+    match action {
+        RelayAction::Dial { relay, addresses } => {
+            Action::Dial { peer: relay, addresses, role: path::Role::Dialer }
+        }
+        RelayAction::Reserve { relay, address } => Action::Reserve { relay, address },
+        RelayAction::Check { path } => Action::Check { path },
+        RelayAction::Disconnect { relay } => Action::Disconnect { peer: relay },
+    }
+}
+
+fn path_event(event: path::Event) -> Event {
+    match event {
+        path::Event::PathChanged { peer, from, to, reason } => Event::PathChanged { peer, from, to, reason },
+    }
+}
+
+/// `<address>/p2p/<relay>/p2p-circuit/p2p/<peer>`.
+fn circuit(address: &Multiaddr, relay: PeerId, peer: PeerId) -> Multiaddr {
+    let bare: Multiaddr = address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect();
+    bare.with(Protocol::P2p(relay)).with(Protocol::P2pCircuit).with(Protocol::P2p(peer))
+}

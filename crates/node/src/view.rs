@@ -1,0 +1,73 @@
+//! What status shows of members and relays.
+
+use std::time::{Duration, Instant};
+
+use peerup_path::{Opened, PeerPaths, Reason, Reservation, ReservationState};
+use peerup_types::{DnsLabel, Multiaddr, OverlayAddrs, PathId, PeerId};
+
+use crate::{addresses::OwnAddresses, node::Node};
+
+/// A member as status shows it.
+#[derive(Debug, Clone)]
+pub struct PeerView {
+    pub peer: PeerId,
+    pub name: Option<DnsLabel>,
+    pub addresses: OverlayAddrs,
+    pub path: Option<Opened>,
+    pub since: Option<Instant>,
+    pub rtt: Option<Duration>,
+    /// Share of unanswered probes on the path in use, 0 to 1.
+    pub loss: f64,
+    pub connecting: bool,
+    pub reason: Option<Reason>,
+    /// Every usable path, best first.
+    pub paths: Vec<(Opened, Option<Duration>)>,
+}
+
+#[derive(Debug, Clone)]
+pub struct RelayView {
+    pub relay: PeerId,
+    /// Configured addresses first, then those that the relay told us.
+    pub addresses: Vec<Multiaddr>,
+    pub state: ReservationState,
+}
+
+impl Node {
+    pub fn peers(&self) -> Vec<PeerView> {
+        self.members.iter().map(|(peer, paths)| self.view(peer, paths)).collect()
+    }
+
+    pub fn relays(&self) -> Vec<RelayView> {
+        let view = |relay: &Reservation| RelayView {
+            relay: relay.relay(),
+            addresses: relay.addresses().to_vec(),
+            state: relay.state(),
+        };
+        self.relays.values().map(view).collect()
+    }
+
+    /// The peers on which everybody's goodbye is said, one path each.
+    pub fn active_paths(&self) -> Vec<PathId> {
+        self.members.values().filter_map(|member| Some(member.active()?.0.path)).collect()
+    }
+
+    pub fn addresses(&self) -> &OwnAddresses {
+        &self.addresses
+    }
+
+    fn view(&self, peer: &PeerId, paths: &PeerPaths) -> PeerView {
+        let active = paths.active();
+        PeerView {
+            peer: *peer,
+            name: self.membership.name_of(peer).cloned(),
+            addresses: self.membership.addrs_of(peer),
+            path: active.map(|(opened, ..)| opened.clone()),
+            since: active.map(|(.., since)| since),
+            rtt: active.and_then(|(_, rtt, _)| rtt),
+            loss: paths.loss(),
+            connecting: paths.is_connecting(),
+            reason: paths.reason(),
+            paths: paths.ready().into_iter().map(|(opened, rtt)| (opened.clone(), rtt)).collect(),
+        }
+    }
+}
