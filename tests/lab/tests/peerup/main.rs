@@ -8,6 +8,7 @@ mod idle;
 mod lan;
 mod limits;
 mod mallory;
+mod matrix;
 mod pairing;
 mod paths;
 mod refusals;
