@@ -82,6 +82,15 @@ fn answered(text: &str) -> BTreeSet<u32> {
     replies.filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok()).collect()
 }
 
+/// The longest time between two replies of a [`ping`], by the clock that `-D` prints.
+pub fn longest_silence(output: &Output) -> Duration {
+    let replies = output.stdout.lines().filter(|line| line.contains(" bytes from "));
+    let times: Vec<f64> =
+        replies.filter_map(|line| line.strip_prefix('[')?.split(']').next()?.parse().ok()).collect();
+    let silences = times.windows(2).map(|pair| (pair[1] - pair[0]).max(0.0));
+    Duration::from_secs_f64(silences.fold(0.0, f64::max))
+}
+
 /// Pings until `count` replies arrived, or until the last of `count` had two seconds.
 ///
 /// With `-c` alone ping waits for the last replies only as long as two of the round trips it has seen, so that
@@ -161,6 +170,14 @@ mod tests {
         let (line, stderr, took) = (String::new(), String::new(), Duration::ZERO);
         let output = Output { line, code: Some(0), stdout, stderr, took };
         assert_eq!(gaps(&output), [5, 6]);
+    }
+
+    #[test]
+    fn the_longest_silence_lies_between_two_replies() {
+        let stdout = ["10.00", "10.25", "12.25", "12.50"].map(|at| format!("[{at}] {}", reply(1))).concat();
+        let (line, stderr, took) = (String::new(), String::new(), Duration::ZERO);
+        let output = Output { line, code: Some(0), stdout, stderr, took };
+        assert_eq!(longest_silence(&output), Duration::from_secs(2));
     }
 
     fn reply(number: u32) -> String {

@@ -144,7 +144,7 @@ impl Siege {
     }
 
     fn memory_mib(&self) -> f64 {
-        crate::idle::rss_mib(&self.pair.a)
+        self.pair.a.rss_mib().unwrap()
     }
 }
 
