@@ -1,9 +1,10 @@
 //! What went wrong, in the words both HTTP and the shell understand.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The kind of failure. It chooses the HTTP status of an answer and the exit code of the command that asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorKind {
     Failure,
@@ -49,7 +50,7 @@ impl ErrorKind {
 }
 
 /// A failed request: what was attempted and why it failed, and the next command to try where one is known.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[error("{message}")]
 pub struct ApiError {
     pub kind: ErrorKind,

@@ -17,7 +17,7 @@ mod server;
 
 pub use client::{Client, ClientError};
 pub use error::{ApiError, ErrorKind};
-pub use runtime::{Answer, BoxFuture, INVITE_EVENT_BOUND, Runtime};
+pub use runtime::{Answer, BoxFuture, EVENT_BOUND, INVITE_EVENT_BOUND, Runtime};
 pub use server::{BindError, BindOptions, ServeError, Server};
 
 /// Largest request body the daemon reads.

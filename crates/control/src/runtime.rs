@@ -6,10 +6,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     api::{
-        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview, PathRow,
-        PeerRow, PingReport, PingRequest, StatusReport, UpReport,
+        AuthAdd, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
+        JoinRequest, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport, ResolveRequest,
+        StatusReport, UpReport,
     },
-    error::ApiError,
+    error::{ApiError, ErrorKind},
 };
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,7 +22,12 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, ApiError>>;
 /// after a few, so a reader that keeps up never fills it; a sender that finds it full may wait.
 pub const INVITE_EVENT_BOUND: usize = 16;
 
-/// A running node, in this process or behind the socket.
+/// Bound of the channel that [`Runtime::events`] hands out. A reader that lets it fill up misses events and is told
+/// how many.
+pub const EVENT_BOUND: usize = 256;
+
+/// A running node, in this process or behind the socket. Methods with a default answer are what not every node offers: one
+/// that only pairs has no services, and a fake of a test answers what the test asks.
 pub trait Runtime: Send + Sync + 'static {
     fn overview(&self) -> Answer<'_, Overview>;
     fn status(&self) -> Answer<'_, StatusReport>;
@@ -29,6 +35,18 @@ pub trait Runtime: Send + Sync + 'static {
     fn peers(&self, all: bool) -> Answer<'_, Vec<PeerRow>>;
     fn paths(&self) -> Answer<'_, Vec<PathRow>>;
     fn ping(&self, request: PingRequest) -> Answer<'_, PingReport>;
+    fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {
+        let _ = request;
+        not_offered("resolving names")
+    }
+    /// What happens from here on. Dropping the receiver ends it.
+    fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {
+        not_offered("events")
+    }
+    /// The configuration that the node follows.
+    fn config(&self) -> Answer<'_, ConfigReport> {
+        not_offered("showing its configuration")
+    }
     /// Opens an invite. Dropping the receiver withdraws it; the channel closes after the last event.
     fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>>;
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinReport>;
@@ -43,4 +61,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes interface, routes and names away.
     fn down(&self) -> Answer<'_, DownReport>;
     fn shutdown(&self) -> Answer<'_, ()>;
+}
+
+/// The default answer.
+fn not_offered<T>(what: &str) -> Answer<'_, T>
+where
+    T: Send + 'static,
+{
+    let error = ApiError::new(ErrorKind::NotFound, format!("this node does not offer {what}"));
+    Box::pin(std::future::ready(Err(error)))
 }

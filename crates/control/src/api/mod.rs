@@ -1,12 +1,19 @@
 //! The words of the API: what travels as JSON, in both directions. Keys are always present unless a type says
 //! otherwise; within one schema number keys are only ever added.
 
+mod config;
+mod event;
+mod lookup;
 mod overview;
 mod pairing;
 mod ping;
 mod rows;
+mod text;
 mod timestamp;
 
+pub use config::ConfigReport;
+pub use event::{Event, Happening, PathBrief};
+pub use lookup::{ResolveReport, ResolveRequest, ResolveSource};
 pub use overview::{
     HealthItem, Overview, OverviewClass, PathOverview, PeerOverview, Reachability, RelayOverview, RelayState,
     SCHEMA, SelfOverview, Severity,
@@ -16,4 +23,5 @@ pub use ping::{PingReply, PingReport, PingRequest, PingStats};
 pub use rows::{
     AuthAdd, AuthRow, DownReport, PathRow, PeerRow, ReachabilityGrade, StatusReport, StatusWord, UpReport,
 };
+pub use text::{PlainText, Row};
 pub use timestamp::Timestamp;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
@@ -10,7 +11,7 @@ use super::Timestamp;
 /// The schema number of [`Overview`].
 pub const SCHEMA: u32 = 1;
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
     pub schema: u32,
     #[serde(rename = "self")]
@@ -20,8 +21,9 @@ pub struct Overview {
     pub health: Vec<HealthItem>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SelfOverview {
+    #[schemars(with = "String")]
     pub id: PeerId,
     pub name: Option<String>,
     pub ips: Vec<IpAddr>,
@@ -31,7 +33,7 @@ pub struct SelfOverview {
 }
 
 /// Whether other machines can open connections to this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reachability {
     Unknown,
@@ -39,8 +41,9 @@ pub enum Reachability {
     Private,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerOverview {
+    #[schemars(with = "String")]
     pub id: PeerId,
     pub name: Option<String>,
     pub ips: Vec<IpAddr>,
@@ -56,13 +59,16 @@ pub struct PeerOverview {
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PathOverview {
     pub class: OverviewClass,
+    #[schemars(with = "Option<String>")]
     pub family: Option<Family>,
+    #[schemars(with = "Option<String>")]
     pub carrier: Option<CarrierKind>,
     /// The underlay address of the other end: the peer's, or the relay's on a relayed path.
     pub addr: Option<String>,
+    #[schemars(with = "Option<String>")]
     pub relay: Option<PeerId>,
     pub since: Option<Timestamp>,
 }
@@ -88,7 +94,7 @@ impl PathOverview {
 }
 
 /// [`PathClass`], and the moment before there is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverviewClass {
     Direct,
@@ -107,8 +113,9 @@ impl From<PathClass> for OverviewClass {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RelayOverview {
+    #[schemars(with = "String")]
     pub id: PeerId,
     pub name: Option<String>,
     pub addr: Option<String>,
@@ -118,7 +125,7 @@ pub struct RelayOverview {
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RelayState {
     /// Connected, and peers can reach this node through it.
@@ -130,7 +137,7 @@ pub enum RelayState {
 }
 
 /// Something the owner of this machine should know, with the way to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HealthItem {
     /// Stable, for scripts: `relay-unreachable`, `udp-blocked`.
     pub code: String,
@@ -139,7 +146,7 @@ pub struct HealthItem {
     pub fix: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
     Info,

@@ -3,12 +3,13 @@
 use std::net::Ipv4Addr;
 
 use peerup_types::PeerId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 use crate::error::ApiError;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InviteRequest {
     /// What the inviter calls itself; its configured name when absent.
     #[serde(default)]
@@ -17,7 +18,7 @@ pub struct InviteRequest {
 }
 
 /// The life of an invite: one `Code`, any number of `Attempt`s and `Warning`s, then exactly one of the others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum InviteEvent {
     Code {
@@ -37,6 +38,7 @@ pub enum InviteEvent {
         hint: Option<String>,
     },
     Joined {
+        #[schemars(with = "String")]
         peer_id: PeerId,
         name: String,
         address: Option<Ipv4Addr>,
@@ -57,7 +59,7 @@ impl InviteEvent {
     }
 }
 
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JoinRequest {
     pub code: String,
     /// What the joiner calls itself; its configured name when absent.
@@ -72,8 +74,9 @@ impl std::fmt::Debug for JoinRequest {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JoinReport {
+    #[schemars(with = "String")]
     pub inviter: PeerId,
     pub inviter_name: Option<String>,
     /// This machine's address in the overlay.

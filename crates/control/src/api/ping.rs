@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use peerup_types::PeerId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{OverviewClass, PathOverview};
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PingRequest {
     /// Name, overlay address or peer ID.
     pub peer: String,
@@ -31,8 +32,9 @@ impl PingRequest {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PingReport {
+    #[schemars(with = "String")]
     pub peer_id: PeerId,
     pub name: Option<String>,
     pub address: Option<IpAddr>,
@@ -40,9 +42,10 @@ pub struct PingReport {
     pub stats: PingStats,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PingReply {
     pub seq: u32,
+    #[schemars(with = "String")]
     pub peer_id: PeerId,
     /// `None` (JSON null) when no answer came.
     pub rtt_ms: Option<f64>,
@@ -70,7 +73,7 @@ impl PingReply {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PingStats {
     pub sent: u32,
     pub received: u32,

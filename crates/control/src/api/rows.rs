@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use peerup_types::PeerId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
 /// `GET /v1/status`: the daemon about itself.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusReport {
+    #[schemars(with = "String")]
     pub peer_id: PeerId,
     pub version: String,
     pub uptime_seconds: u64,
@@ -31,7 +33,7 @@ pub struct StatusReport {
     pub mtu: Option<u32>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReachabilityGrade {
     pub grade: String,
     pub label: String,
@@ -39,16 +41,18 @@ pub struct ReachabilityGrade {
 }
 
 /// `GET /v1/peers`: one connected host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerRow {
+    #[schemars(with = "String")]
     pub id: PeerId,
     pub addresses: Vec<String>,
     pub agent_version: Option<String>,
 }
 
 /// `GET /v1/paths`: one open path.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathRow {
+    #[schemars(with = "String")]
     pub peer_id: PeerId,
     /// `DIRECT` or `RELAYED`.
     pub path_type: String,
@@ -62,8 +66,9 @@ pub struct PathRow {
 }
 
 /// `GET /v1/auth`: one line of `authorized_keys`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuthRow {
+    #[schemars(with = "String")]
     pub peer_id: PeerId,
     pub comment: Option<String>,
     pub verified: Option<String>,
@@ -72,15 +77,16 @@ pub struct AuthRow {
 }
 
 /// `POST /v1/auth`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuthAdd {
+    #[schemars(with = "String")]
     pub peer_id: PeerId,
     #[serde(default)]
     pub comment: Option<String>,
 }
 
 /// `POST /v1/up`: the interface as it stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UpReport {
     /// Empty where the configuration wants no interface.
     pub interface: String,
@@ -93,7 +99,7 @@ pub struct UpReport {
 }
 
 /// `POST /v1/down`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DownReport {
     /// The interface that went away; `None` when there was none.
     pub interface: Option<String>,
@@ -102,7 +108,7 @@ pub struct DownReport {
 }
 
 /// The answer of endpoints that have nothing to report but success.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StatusWord {
     pub status: String,
 }

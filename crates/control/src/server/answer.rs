@@ -1,12 +1,12 @@
 //! Envelopes: `{"data": …}` or `{"error": …, "hint": …}`, and bodies read within bounds.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{FromRequest, Request},
-    http::{StatusCode, header},
+    extract::{FromRequest, FromRequestParts, Request, State},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures::stream;
@@ -15,12 +15,17 @@ use tokio::{sync::mpsc, time::timeout};
 
 use crate::{
     MAX_REQUEST_BODY,
-    api::InviteEvent,
+    api::{PlainText, StatusWord},
     error::{ApiError, ErrorKind},
-    runtime::Answer,
+    runtime::{Answer, Runtime},
 };
 
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const READ_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const WRITE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a handler asks.
+pub(super) type Node = State<Arc<dyn Runtime>>;
 
 pub(super) type Reply<T> = Result<Data<T>, ApiError>;
 
@@ -60,6 +65,58 @@ pub(super) async fn bounded<T>(limit: Duration, answer: Answer<'_, T>) -> Result
     timeout(limit, answer).await.map_err(late)?
 }
 
+/// The answer of endpoints that have nothing to report but success.
+pub(super) async fn done(word: &str, answer: Answer<'_, ()>) -> Reply<StatusWord> {
+    bounded(WRITE_LIMIT, answer).await?;
+    Ok(Data::of(StatusWord { status: word.to_owned() }))
+}
+
+/// The form the caller asked for: text with `?format=text` or `Accept: text/plain`, else JSON. Errors are JSON always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Json,
+    Text,
+}
+
+impl Wanted {
+    pub(super) fn show<T>(self, reply: Reply<T>) -> Shown<T> {
+        Shown { wanted: self, reply }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Wanted {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let asked = parts
+            .uri
+            .query()
+            .into_iter()
+            .flat_map(|query| query.split('&'))
+            .any(|pair| pair == "format=text");
+        let accepts =
+            |value: &header::HeaderValue| value.to_str().is_ok_and(|text| text.contains("text/plain"));
+        let accepted = parts.headers.get_all(header::ACCEPT).iter().any(accepts);
+        Ok(if asked || accepted { Self::Text } else { Self::Json })
+    }
+}
+
+/// An answer that has a text form.
+pub(super) struct Shown<T> {
+    wanted: Wanted,
+    reply: Reply<T>,
+}
+
+impl<T: Serialize + PlainText> IntoResponse for Shown<T> {
+    fn into_response(self) -> Response {
+        match (self.wanted, self.reply) {
+            (Wanted::Text, Ok(Data { data })) => data.plain_text().into_response(),
+            (Wanted::Json, Ok(data)) => data.into_response(),
+            (Wanted::Json | Wanted::Text, Err(error)) => error.into_response(),
+        }
+    }
+}
+
 /// A JSON request body of at most 1 MiB; an empty one reads as `{}`, unknown fields are ignored.
 pub(super) struct Asked<T>(pub(super) T);
 
@@ -83,7 +140,7 @@ async fn read_body(body: Body) -> Result<Bytes, ApiError> {
 }
 
 /// One JSON object per line, each sent as it happens. The caller hanging up drops the receiver.
-pub(super) fn event_lines(events: mpsc::Receiver<InviteEvent>) -> Response {
+pub(super) fn lines<T: Serialize + Send + 'static>(events: mpsc::Receiver<T>) -> Response {
     let lines = stream::unfold(events, |mut events| async move {
         let event = events.recv().await?;
         let mut line = serde_json::to_string(&event).expect("events have string keys only");

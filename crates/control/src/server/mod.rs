@@ -6,6 +6,7 @@
 //! both files unless somebody else has put theirs in place.
 
 mod answer;
+mod endpoint;
 mod routes;
 mod socket;
 
@@ -72,6 +73,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// The OpenAPI description that every server answers `GET /v1/openapi.json` with.
+    pub fn description() -> serde_json::Value {
+        routes::description()
+    }
+
     pub async fn bind(options: BindOptions) -> Result<Self, BindError> {
         let BindOptions { socket, cookie: cookie_path, allowed_uids, owner } = options;
         let (listener, files) = socket::bind(socket, cookie_path, owner).await?;

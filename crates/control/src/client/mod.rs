@@ -1,7 +1,10 @@
-//! The caller's side: [`Runtime`] over the socket, one connection per request.
+//! The caller's side: [`Runtime`](crate::Runtime) over the socket, one connection per request.
 //!
 //! "Not running" is decided by dialing, never by the existence of files, so the leftovers of a crashed daemon count as
 //! no daemon.
+
+mod lines;
+mod runtime;
 
 use std::{
     fmt, io,
@@ -17,18 +20,14 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use peerup_types::PeerId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{net::UnixStream, sync::mpsc, task::AbortHandle, time::timeout};
 
+use self::lines::Line;
 use crate::{
-    api::{
-        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview, PathRow,
-        PeerRow, PingReport, PingRequest, StatusReport, StatusWord, UpReport,
-    },
+    api::StatusWord,
     cookie::Cookie,
     error::{ApiError, ErrorKind},
-    runtime::{Answer, INVITE_EVENT_BOUND, Runtime},
 };
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,7 +35,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 const QUICK: Duration = Duration::from_secs(15);
 const SLOW: Duration = Duration::from_secs(95);
 const MAX_RESPONSE_BODY: usize = 16 << 20;
-const MAX_EVENT_LINE: usize = 64 << 10;
 
 /// A daemon that answered when it was dialed.
 #[derive(Clone)]
@@ -158,18 +156,24 @@ impl Client {
         Ok((sender.send_request(request).await.map_err(broke_off)?, guard))
     }
 
-    async fn open_invite(&self, request: &InviteRequest) -> Result<mpsc::Receiver<InviteEvent>, ApiError> {
-        let opening = self.send(Method::POST, "/v1/invite", encode(request));
+    /// Lines of JSON as they come. Dropping the receiver hangs up.
+    async fn follow<T: Line>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<mpsc::Receiver<T>, ApiError> {
+        let opening = self.send(method, path, body);
         let (response, connection) = timeout(SLOW, opening).await.map_err(|_| no_answer(SLOW))??;
         if !response.status().is_success() {
             return Err(decode_error(response).await);
         }
-        let (events, receiver) = mpsc::channel(INVITE_EVENT_BOUND);
+        let (lines, receiver) = mpsc::channel(T::BOUND);
         tokio::spawn(async move {
             let _connection = connection;
             tokio::select! {
-                () = forward_events(response.into_body(), &events) => {}
-                () = events.closed() => {}
+                () = lines::forward(response.into_body(), &lines) => {}
+                () = lines.closed() => {}
             }
         });
         Ok(receiver)
@@ -222,32 +226,6 @@ async fn read(response: Response<Incoming>) -> Result<Bytes, ApiError> {
         .map_err(|error| ApiError::failure(format!("the daemon's answer: {error}")))
 }
 
-/// Splits the body into lines and hands each over; a torn stream or a bad line ends it with `Failed`.
-async fn forward_events(mut body: Incoming, events: &mpsc::Sender<InviteEvent>) {
-    let mut pending = Vec::new();
-    while let Some(Ok(frame)) = body.frame().await {
-        pending.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            let event = parse_event(&line);
-            let last = event.is_last();
-            if events.send(event).await.is_err() || last {
-                return;
-            }
-        }
-        if pending.len() > MAX_EVENT_LINE {
-            break;
-        }
-    }
-    let _ = events
-        .send(InviteEvent::Failed(ApiError::failure("the daemon stopped while the invite was open")))
-        .await;
-}
-
-fn parse_event(line: &[u8]) -> InviteEvent {
-    serde_json::from_slice(line).unwrap_or_else(|error| InviteEvent::Failed(not_understood(error)))
-}
-
 fn broke_off(error: hyper::Error) -> ApiError {
     ApiError::failure(format!("the connection to the daemon broke off: {error}"))
 }
@@ -259,66 +237,4 @@ fn not_understood(error: serde_json::Error) -> ApiError {
 
 fn no_answer(limit: Duration) -> ApiError {
     ApiError::new(ErrorKind::Timeout, format!("the daemon did not answer within {} s", limit.as_secs()))
-}
-
-impl Runtime for Client {
-    fn overview(&self) -> Answer<'_, Overview> {
-        Box::pin(self.get("/v1/overview"))
-    }
-
-    fn status(&self) -> Answer<'_, StatusReport> {
-        Box::pin(self.get("/v1/status"))
-    }
-
-    fn peers(&self, all: bool) -> Answer<'_, Vec<PeerRow>> {
-        Box::pin(self.get(if all { "/v1/peers?all=true" } else { "/v1/peers" }))
-    }
-
-    fn paths(&self) -> Answer<'_, Vec<PathRow>> {
-        Box::pin(self.get("/v1/paths"))
-    }
-
-    fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
-        Box::pin(async move {
-            let request = request.normalised();
-            let run = Duration::from_millis(request.interval_ms) * request.count;
-            self.ask(Method::POST, "/v1/ping", encode(&request), run + SLOW).await
-        })
-    }
-
-    fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {
-        Box::pin(async move { self.open_invite(&request).await })
-    }
-
-    fn join(&self, request: JoinRequest) -> Answer<'_, JoinReport> {
-        Box::pin(async move { self.post("/v1/join", &request).await })
-    }
-
-    fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {
-        Box::pin(self.get("/v1/auth"))
-    }
-
-    fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()> {
-        Box::pin(async move { self.post::<StatusWord>("/v1/auth", &request).await.map(drop) })
-    }
-
-    fn auth_remove(&self, peer: PeerId) -> Answer<'_, ()> {
-        Box::pin(async move { self.command(Method::DELETE, &format!("/v1/auth/{peer}")).await })
-    }
-
-    fn reload(&self) -> Answer<'_, ()> {
-        Box::pin(self.command(Method::POST, "/v1/reload"))
-    }
-
-    fn up(&self) -> Answer<'_, UpReport> {
-        Box::pin(self.post("/v1/up", &()))
-    }
-
-    fn down(&self) -> Answer<'_, DownReport> {
-        Box::pin(self.post("/v1/down", &()))
-    }
-
-    fn shutdown(&self) -> Answer<'_, ()> {
-        Box::pin(self.command(Method::POST, "/v1/shutdown"))
-    }
 }

@@ -1,0 +1,53 @@
+//! Arguments of `peerup auth`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use peerup_types::PeerId;
+
+use super::peer_id;
+
+#[derive(Debug, Subcommand)]
+pub enum Auth {
+    /// Let a peer connect
+    Add {
+        #[arg(value_name = "PEER_ID", value_parser = peer_id)]
+        peer: PeerId,
+
+        /// Text after the `#`
+        #[arg(long)]
+        comment: Option<String>,
+
+        #[command(flatten)]
+        file: AuthFile,
+    },
+    /// List who may connect
+    List {
+        #[command(flatten)]
+        file: AuthFile,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a peer from connecting and close its connections
+    Remove {
+        #[arg(value_name = "PEER_ID", value_parser = peer_id)]
+        peer: PeerId,
+
+        #[command(flatten)]
+        file: AuthFile,
+    },
+    /// Check every line of the file
+    Validate {
+        /// Default: the file the configuration names
+        file: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct AuthFile {
+    /// Use this authorized_keys instead of the one the configuration names
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}

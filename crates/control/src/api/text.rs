@@ -1,0 +1,203 @@
+//! The plain-text forms: what `?format=text` and `Accept: text/plain` are answered with.
+
+use std::fmt::Write;
+
+use super::{AuthRow, PathRow, PeerRow, PingReply, PingReport, PingStats, ResolveReport, StatusReport};
+
+/// An answer that can be told in lines of text, each ended by a line feed.
+pub trait PlainText {
+    fn plain_text(&self) -> String;
+}
+
+impl PlainText for StatusReport {
+    fn plain_text(&self) -> String {
+        let grade = &self.reachability;
+        let mut text = format!(
+            "peer_id: {}\nversion: {}\nuptime: {}s\nconnected_peers: {}\nservices: {}\nglobal_ipv6: {}\n\
+             global_ipv4: {}\nis_relaying: {}\nreachability: [{}] {} - {}\n",
+            self.peer_id,
+            self.version,
+            self.uptime_seconds,
+            self.connected_peers,
+            self.services_count,
+            self.has_global_ipv6,
+            self.has_global_ipv4,
+            self.is_relaying,
+            grade.grade,
+            grade.label,
+            grade.description,
+        );
+        if let Some(nat) = &self.nat_type {
+            text.push_str(&format!("nat_type: {nat}\n"));
+        }
+        list(&mut text, "stun_external_addrs", &self.stun_external_addrs);
+        list(&mut text, "listen_addresses", &self.listen_addresses);
+        list(&mut text, "relay_addresses", &self.relay_addresses);
+        text
+    }
+}
+
+fn list(text: &mut String, key: &str, values: &[String]) {
+    text.push_str(&format!("{key}: {}\n", values.len()));
+    for value in values {
+        text.push_str(&format!("  {value}\n"));
+    }
+}
+
+impl<T: Row> PlainText for Vec<T> {
+    fn plain_text(&self) -> String {
+        self.iter().map(|row| row.line() + "\n").collect()
+    }
+}
+
+/// One line of a list, its cells parted by tabs.
+pub trait Row {
+    fn line(&self) -> String;
+}
+
+impl Row for PeerRow {
+    fn line(&self) -> String {
+        let agent = self.agent_version.as_deref().unwrap_or("unknown");
+        format!("{}\t{}\t{} addrs", head(&self.id.to_string()), one_cell(agent), self.addresses.len())
+    }
+}
+
+impl Row for PathRow {
+    fn line(&self) -> String {
+        let Self { peer_id, path_type, transport, ip_version, address, .. } = self;
+        let rtt = self.last_rtt_ms.map_or_else(|| "-".into(), |rtt| format!("{rtt:.1}ms"));
+        format!(
+            "{}\t{path_type}\t{transport}\t{ip_version}\t{address}\trtt={rtt}",
+            head(&peer_id.to_string())
+        )
+    }
+}
+
+impl Row for AuthRow {
+    fn line(&self) -> String {
+        let comment = self.comment.as_ref().map(|comment| format!("\t# {}", one_cell(comment)));
+        format!("{}{}", self.peer_id, comment.unwrap_or_default())
+    }
+}
+
+impl PlainText for ResolveReport {
+    fn plain_text(&self) -> String {
+        format!("{} → {} (source: {})\n", one_cell(&self.name), self.peer_id, self.source.as_str())
+    }
+}
+
+impl PlainText for PingReport {
+    fn plain_text(&self) -> String {
+        let target = self.name.clone().unwrap_or_else(|| self.peer_id.to_string());
+        let target = one_cell(&target);
+        let mut text = format!("PING {target} ({})\n", head(&self.peer_id.to_string()));
+        for reply in &self.results {
+            text.push_str(&(reply.line() + "\n"));
+        }
+        let _ = write!(text, "--- {target} ping statistics ---\n{}\n", self.stats.line());
+        text
+    }
+}
+
+impl Row for PingReply {
+    fn line(&self) -> String {
+        match self.rtt_ms {
+            Some(rtt) => format!("seq={} rtt={rtt:.1}ms path=[{}]", self.seq, self.path),
+            None => format!("seq={} error={}", self.seq, one_cell(&self.error)),
+        }
+    }
+}
+
+impl Row for PingStats {
+    fn line(&self) -> String {
+        let Self { sent, received, loss_pct, min_ms, avg_ms, max_ms, .. } = self;
+        let rtt = match received {
+            0 => String::new(),
+            _ => format!(", rtt min/avg/max = {min_ms:.1}/{avg_ms:.1}/{max_ms:.1} ms"),
+        };
+        format!("{sent} sent, {received} received, {loss_pct:.1}% loss{rtt}")
+    }
+}
+
+/// The first 16 characters of a peer ID, as the original shows it.
+fn head(id: &str) -> String {
+    format!("{}...", &id[..id.len().min(16)])
+}
+
+/// What others chose, without the characters that would make a second line, a second cell or a terminal sequence.
+fn one_cell(text: &str) -> String {
+    text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use peerup_types::PeerId;
+
+    use super::*;
+    use crate::api::{ReachabilityGrade, ResolveSource};
+
+    #[test]
+    fn a_status_is_keys_and_values_with_lists_below_their_count() {
+        let status = StatusReport {
+            peer_id: id(),
+            version: "0.1.0".into(),
+            uptime_seconds: 75,
+            connected_peers: 1,
+            listen_addresses: vec!["/ip4/127.0.0.1/tcp/1".into()],
+            relay_addresses: vec![],
+            services_count: 0,
+            has_global_ipv6: true,
+            has_global_ipv4: false,
+            nat_type: Some("symmetric".into()),
+            stun_external_addrs: vec![],
+            is_relaying: false,
+            reachability: ReachabilityGrade {
+                grade: "A".into(),
+                label: "Excellent".into(),
+                description: "IPv6".into(),
+            },
+            network: None,
+            interface: None,
+            range: None,
+            mtu: None,
+        };
+        let expected = format!(
+            "peer_id: {}\nversion: 0.1.0\nuptime: 75s\nconnected_peers: 1\nservices: 0\nglobal_ipv6: true\n\
+             global_ipv4: false\nis_relaying: false\nreachability: [A] Excellent - IPv6\nnat_type: symmetric\n\
+             stun_external_addrs: 0\nlisten_addresses: 1\n  /ip4/127.0.0.1/tcp/1\nrelay_addresses: 0\n",
+            id()
+        );
+        assert_eq!(status.plain_text(), expected);
+    }
+
+    #[test]
+    fn rows_have_cells_and_nobody_else_can_add_lines() {
+        let rows =
+            vec![PeerRow { id: id(), addresses: vec![], agent_version: Some("evil\n\x1b[2Jx".into()) }];
+        assert_eq!(rows.plain_text(), "12D3KooWAxzCBFVt...\tevil  [2Jx\t0 addrs\n");
+        let rows = vec![AuthRow {
+            peer_id: id(),
+            comment: Some("home".into()),
+            verified: None,
+            expires_at: None,
+            group: None,
+        }];
+        assert_eq!(rows.plain_text(), format!("{}\t# home\n", id()));
+    }
+
+    #[test]
+    fn a_resolved_name_says_where_it_comes_from() {
+        let report = ResolveReport {
+            name: "home".into(),
+            peer_id: id(),
+            source: ResolveSource::LocalConfig,
+            known_as: None,
+            ips: vec![],
+        };
+        assert_eq!(report.plain_text(), format!("home → {} (source: local_config)\n", id()));
+    }
+
+    fn id() -> PeerId {
+        "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx".parse().expect("a peer ID")
+    }
+}

@@ -1,0 +1,40 @@
+//! Measuring, and looking things up.
+
+use std::time::Duration;
+
+use crate::{
+    api::{PingReport, PingRequest, ResolveReport, ResolveRequest},
+    server::{
+        answer::{Asked, Node, READ_LIMIT, Shown, Wanted, within},
+        endpoint::{Endpoint, Form, Group},
+    },
+};
+
+/// A ping may have to connect first.
+const PING_MARGIN: Duration = Duration::from_secs(30);
+
+pub(super) fn group() -> Group {
+    Group::default()
+        .on(
+            Endpoint::post::<PingReport>("/v1/ping", "Round trips to a peer, and the path each one took")
+                .takes::<PingRequest>()
+                .form(Form::DataOrText),
+            ping,
+        )
+        .on(
+            Endpoint::post::<ResolveReport>("/v1/resolve", "The peer behind a name, an address or an ID")
+                .takes::<ResolveRequest>()
+                .form(Form::DataOrText),
+            resolve,
+        )
+}
+
+async fn ping(node: Node, wanted: Wanted, Asked(request): Asked<PingRequest>) -> Shown<PingReport> {
+    let request = request.normalised();
+    let run = Duration::from_millis(request.interval_ms) * request.count;
+    wanted.show(within(run + PING_MARGIN, node.ping(request)).await)
+}
+
+async fn resolve(node: Node, wanted: Wanted, Asked(request): Asked<ResolveRequest>) -> Shown<ResolveReport> {
+    wanted.show(within(READ_LIMIT, node.resolve(request)).await)
+}
