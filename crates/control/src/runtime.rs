@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     api::{
-        AuthAdd, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
+        AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
         JoinRequest, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport, ResolveRequest,
         StatusReport, UpReport,
     },
@@ -52,6 +52,11 @@ pub trait Runtime: Send + Sync + 'static {
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinReport>;
     fn auth_list(&self) -> Answer<'_, Vec<AuthRow>>;
     fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()>;
+    /// Changes attributes of a key.
+    fn auth_edit(&self, peer: peerup_types::PeerId, edit: AuthEdit) -> Answer<'_, ()> {
+        let _ = (peer, edit);
+        not_offered("editing keys")
+    }
     /// Removes a key and closes its live connections.
     fn auth_remove(&self, peer: peerup_types::PeerId) -> Answer<'_, ()>;
     /// Reads configuration and `authorized_keys` again, as SIGHUP does.

@@ -57,7 +57,10 @@ async fn errors_keep_kind_message_and_hint_across_the_socket() {
 async fn commands_reach_the_node() {
     let daemon = Daemon::start().await;
     let client = daemon.client().await;
-    client.auth_add(AuthAdd { peer_id: PeerId::random(), comment: None }).await.unwrap();
+    client
+        .auth_add(AuthAdd { peer_id: PeerId::random(), comment: None, options: Default::default() })
+        .await
+        .unwrap();
     client.reload().await.unwrap();
     assert_eq!(client.down().await.unwrap(), DownReport { interface: None, daemon_exits: true });
     client.shutdown().await.unwrap();

@@ -5,9 +5,9 @@ use std::time::Duration;
 use peerup_control::{
     Answer, ApiError, ErrorKind, Runtime,
     api::{
-        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview,
-        PathOverview, PathRow, PeerRow, PingReply as Reply, PingReport, PingRequest, PingStats, StatusReport,
-        UpReport,
+        AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
+        JoinRequest, Overview, PathOverview, PathRow, PeerRow, PingReply as Reply, PingReport, PingRequest,
+        PingStats, ResolveReport, ResolveRequest, ResolveSource, StatusReport, UpReport,
     },
 };
 use peerup_types::PeerId;
@@ -36,7 +36,10 @@ pub enum Request {
     Join { request: JoinRequest, reply: oneshot::Sender<Result<JoinReport, ApiError>> },
     AuthList(oneshot::Sender<Vec<AuthRow>>),
     AuthAdd { request: AuthAdd, reply: oneshot::Sender<Result<(), ApiError>> },
+    AuthEdit { peer: PeerId, edit: AuthEdit, reply: oneshot::Sender<Result<(), ApiError>> },
     AuthRemove { peer: PeerId, reply: oneshot::Sender<Result<(), ApiError>> },
+    Events(oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>),
+    Config(oneshot::Sender<ConfigReport>),
     Reload(oneshot::Sender<Result<(), ApiError>>),
     Up(oneshot::Sender<Result<UpReport, ApiError>>),
     Down(oneshot::Sender<Result<DownReport, ApiError>>),
@@ -58,7 +61,8 @@ pub enum NotReached {
 pub struct Target {
     pub peer: PeerId,
     pub name: Option<String>,
-    pub address: Option<std::net::IpAddr>,
+    pub ips: Vec<std::net::IpAddr>,
+    pub source: ResolveSource,
 }
 
 /// A handle on the control loop. The loop of a pairing host ends with its last handle.
@@ -86,6 +90,13 @@ impl NodeHandle {
         self.ask(request).await?
     }
 
+    async fn resolve_one(&self, request: ResolveRequest) -> Result<ResolveReport, ApiError> {
+        let name = request.name.clone();
+        let found = self.try_ask(|reply| Request::Resolve { target: request.name, reply }).await?;
+        let Target { peer, name: known_as, ips, source } = found;
+        Ok(ResolveReport { name, peer_id: peer, source, known_as, ips })
+    }
+
     async fn ping_all(&self, request: PingRequest) -> Result<PingReport, ApiError> {
         let PingRequest { peer, count, interval_ms } = request.normalised();
         let target = self.try_ask(|reply| Request::Resolve { target: peer, reply }).await?;
@@ -98,7 +109,13 @@ impl NodeHandle {
             }
         }
         let stats = PingStats::of(&results);
-        Ok(PingReport { peer_id: target.peer, name: target.name, address: target.address, results, stats })
+        Ok(PingReport {
+            peer_id: target.peer,
+            name: target.name,
+            address: target.ips.first().copied(),
+            results,
+            stats,
+        })
     }
 
     async fn ping_once(&self, seq: u32, peer: PeerId) -> Result<Reply, ApiError> {
@@ -150,6 +167,18 @@ impl Runtime for NodeHandle {
         Box::pin(self.ping_all(request))
     }
 
+    fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {
+        Box::pin(self.resolve_one(request))
+    }
+
+    fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {
+        Box::pin(self.try_ask(Request::Events))
+    }
+
+    fn config(&self) -> Answer<'_, ConfigReport> {
+        Box::pin(self.ask(Request::Config))
+    }
+
     fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {
         Box::pin(self.try_ask(move |reply| Request::Invite { request, reply }))
     }
@@ -164,6 +193,10 @@ impl Runtime for NodeHandle {
 
     fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()> {
         Box::pin(self.try_ask(move |reply| Request::AuthAdd { request, reply }))
+    }
+
+    fn auth_edit(&self, peer: PeerId, edit: AuthEdit) -> Answer<'_, ()> {
+        Box::pin(self.try_ask(move |reply| Request::AuthEdit { peer, edit, reply }))
     }
 
     fn auth_remove(&self, peer: PeerId) -> Answer<'_, ()> {

@@ -15,6 +15,7 @@ mod data;
 mod echo;
 mod effect;
 mod error;
+mod events;
 mod files;
 mod greet;
 mod interface;

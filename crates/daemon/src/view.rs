@@ -1,12 +1,13 @@
 //! What the node looks like from outside: answers to status questions.
 
-use std::{net::IpAddr, time::Instant};
+use std::time::Instant;
 
 use peerup_control::{
     ApiError, ErrorKind,
     api::{
-        HealthItem, Overview, PathOverview, PathRow, PeerOverview, PeerRow, Reachability, ReachabilityGrade,
-        RelayOverview, RelayState, SCHEMA, SelfOverview, Severity, StatusReport, Timestamp,
+        ConfigReport, HealthItem, Overview, PathOverview, PathRow, PeerOverview, PeerRow, Reachability,
+        ReachabilityGrade, RelayOverview, RelayState, ResolveSource, SCHEMA, SelfOverview, Severity,
+        StatusReport, Timestamp,
     },
 };
 use peerup_node::PeerView;
@@ -95,7 +96,7 @@ fn relays(node: &Controller) -> Vec<RelayOverview> {
     node.node.relays().into_iter().map(overview).collect()
 }
 
-fn health(node: &Controller) -> Vec<HealthItem> {
+pub fn health(node: &Controller) -> Vec<HealthItem> {
     let mut items = Vec::new();
     let mut add = |code: &str, severity, text: String, fix: Option<&str>| {
         items.push(HealthItem { code: code.to_owned(), severity, text, fix: fix.map(str::to_owned) });
@@ -255,23 +256,38 @@ fn transport(carrier: CarrierKind) -> &'static str {
     }
 }
 
+pub fn config(node: &Controller) -> ConfigReport {
+    ConfigReport {
+        file: node.files.config_file.display().to_string(),
+        problem: node.config_problem.clone(),
+        config: serde_json::to_value(node.files.config.resolved()).unwrap_or_default(),
+    }
+}
+
 /// A peer by configured name, peer ID, overlay address, or the name that it gave itself.
 pub fn resolve(node: &Controller, target: &str) -> Result<Target, ApiError> {
     let membership = node.node.membership();
     let label = target.strip_suffix(".peerup").unwrap_or(target);
-    let named =
-        || node.files.config.names.iter().find(|(name, _)| name.as_str() == label).map(|(_, peer)| *peer);
-    let by_id = || parse_peer_id(target).ok();
-    let by_address = || target.parse::<IpAddr>().ok().and_then(|address| membership.whois(address));
-    let introduced = || {
-        let of = |view: &PeerView| view.name.as_ref().is_some_and(|name| name.as_str() == label);
-        node.node.peers().iter().find(|view| of(view)).map(|view| view.peer)
+    let named = || {
+        let (_, peer) = node.files.config.names.iter().find(|(name, _)| name.as_str() == label)?;
+        Some((*peer, ResolveSource::LocalConfig))
     };
-    let peer = named().or_else(by_id).or_else(by_address).or_else(introduced).ok_or_else(|| {
-        ApiError::new(ErrorKind::NotFound, format!("no peer is called `{target}`")).with_hint("peerup peers")
+    let by_id = || Some((parse_peer_id(target).ok()?, ResolveSource::PeerId));
+    let by_address = || Some((membership.whois(target.parse().ok()?)?, ResolveSource::Address));
+    let introduced = || {
+        let peers = node.node.peers();
+        let of = |view: &&PeerView| view.name.as_ref().is_some_and(|name| name.as_str() == label);
+        let commented =
+            || node.keys.entries().find(|entry| entry.comment() == Some(label)).map(|entry| entry.peer());
+        let peer = peers.iter().find(of).map(|view| view.peer).or_else(commented)?;
+        Some((peer, ResolveSource::Network))
+    };
+    let (peer, source) = named().or_else(by_id).or_else(by_address).or_else(introduced).ok_or_else(|| {
+        ApiError::new(ErrorKind::NotFound, format!("no peer is called `{target}`"))
+            .with_hint("`peerup status` lists names and addresses")
     })?;
-    let address = membership.addrs_of(&peer).iter().next();
-    Ok(Target { peer, name: Some(display_name(node, &peer)), address })
+    let ips = membership.addrs_of(&peer).iter().collect();
+    Ok(Target { peer, name: Some(display_name(node, &peer)), ips, source })
 }
 
 /// What people call a peer: the configured name, what it called itself, its key's comment, or a short ID.

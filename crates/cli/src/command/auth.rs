@@ -32,7 +32,7 @@ fn add(context: &Context, peer: PeerId, comment: Option<String>, file: &AuthFile
     let path = match target(context, file)? {
         Target::File(path) => path,
         Target::Node(node) => {
-            let request = AuthAdd { peer_id: peer, comment: comment.clone() };
+            let request = AuthAdd { peer_id: peer, comment: comment.clone(), options: Default::default() };
             if through_daemon(&node, async |client| Ok(client.auth_add(request).await?))? {
                 context.terminal.note(format_args!("{peer} may connect"))?;
                 return Ok(Exit::Ok);

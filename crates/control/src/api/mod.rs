@@ -21,7 +21,8 @@ pub use overview::{
 pub use pairing::{InviteEvent, InviteRequest, JoinReport, JoinRequest};
 pub use ping::{PingReply, PingReport, PingRequest, PingStats};
 pub use rows::{
-    AuthAdd, AuthRow, DownReport, PathRow, PeerRow, ReachabilityGrade, StatusReport, StatusWord, UpReport,
+    AuthAdd, AuthEdit, AuthRow, DownReport, PathRow, PeerRow, ReachabilityGrade, StatusReport, StatusWord,
+    UpReport,
 };
 pub use text::{PlainText, Row};
 pub use timestamp::Timestamp;

@@ -1,6 +1,6 @@
 //! The rows and pages of the smaller endpoints.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use peerup_types::PeerId;
 use schemars::JsonSchema;
@@ -83,6 +83,15 @@ pub struct AuthAdd {
     pub peer_id: PeerId,
     #[serde(default)]
     pub comment: Option<String>,
+    /// Attributes of the entry, such as `expires` and `ip`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// `POST /v1/auth/{peer_id}`: attributes to set; null removes one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuthEdit {
+    pub options: BTreeMap<String, Option<String>>,
 }
 
 /// `POST /v1/up`: the interface as it stands.

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::{Client, SLOW, encode};
 use crate::{
     api::{
-        AuthAdd, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
+        AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
         JoinRequest, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport, ResolveRequest,
         StatusReport, StatusWord, UpReport,
     },
@@ -67,6 +67,10 @@ impl Runtime for Client {
 
     fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()> {
         Box::pin(async move { self.post::<StatusWord>("/v1/auth", &request).await.map(drop) })
+    }
+
+    fn auth_edit(&self, peer: PeerId, edit: AuthEdit) -> Answer<'_, ()> {
+        Box::pin(async move { self.post::<StatusWord>(&format!("/v1/auth/{peer}"), &edit).await.map(drop) })
     }
 
     fn auth_remove(&self, peer: PeerId) -> Answer<'_, ()> {

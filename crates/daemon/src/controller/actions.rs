@@ -25,6 +25,7 @@ impl Controller {
         }
         while let Some(event) = self.node.poll_event() {
             report(&event);
+            self.tell_event(&event);
         }
     }
 

@@ -34,6 +34,7 @@ use crate::{
     api::Request,
     data::{Command, DataEvent, DataPlane, PathCounters, PeerCounters},
     error::DaemonError,
+    events::Readers,
     files::Files,
     greet::GreetError,
     interface::Interface,
@@ -120,6 +121,8 @@ pub struct Controller {
     pub hosts: Vec<IpAddr>,
     pub next_probe: u64,
     pub restarts: u64,
+    /// Readers of `/v1/events`.
+    pub events: Readers,
     pub keys_problem: Option<String>,
     pub config_problem: Option<String>,
     /// Paths that closed and that the data thread has not been told of.
@@ -184,6 +187,7 @@ impl Controller {
             hosts: Vec::new(),
             next_probe: 0,
             restarts: 0,
+            events: Readers::default(),
             keys_problem: None,
             config_problem: None,
             closed: Vec::new(),
@@ -308,6 +312,7 @@ impl Controller {
         self.on_invite_time(now).await;
         self.on_join_time(now).await;
         self.drop_expired_keys();
+        self.tell_health(now);
         if self.persist_at.is_some_and(|at| at <= now) {
             self.persist();
         }

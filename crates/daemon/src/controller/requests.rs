@@ -2,16 +2,16 @@
 
 use peerup_control::{
     ApiError, ErrorKind,
-    api::{AuthAdd, AuthRow, DownReport, Timestamp, UpReport},
+    api::{AuthAdd, AuthEdit, AuthRow, DownReport, Timestamp, UpReport},
 };
-use peerup_trust::authorized_keys::AuthorizedKeys;
+use peerup_trust::authorized_keys::{AuthorizedKeys, SetAttributeError};
 use peerup_types::PeerId;
 
 use super::{Controller, Mode, data::PING_IDS};
 use crate::{
     api::{NotReached, Request},
     data::Command,
-    error::DaemonError,
+    error::{DaemonError, describe},
     view,
 };
 
@@ -32,7 +32,10 @@ impl Controller {
             Request::Join { request, reply } => self.start_join(request, reply),
             Request::AuthList(reply) => drop(reply.send(auth_rows(&self.keys))),
             Request::AuthAdd { request, reply } => drop(reply.send(self.auth_add(request))),
+            Request::AuthEdit { peer, edit, reply } => drop(reply.send(self.auth_edit(&peer, &edit))),
             Request::AuthRemove { peer, reply } => drop(reply.send(self.auth_remove(&peer))),
+            Request::Events(reply) => drop(reply.send(self.follow_events())),
+            Request::Config(reply) => drop(reply.send(view::config(self))),
             Request::Reload(reply) => {
                 self.reload().await;
                 let problem = self.config_problem.clone().or_else(|| self.keys_problem.clone());
@@ -91,8 +94,14 @@ impl Controller {
     fn auth_add(&mut self, request: AuthAdd) -> Result<(), ApiError> {
         self.change_keys(|keys| {
             keys.add(request.peer_id, request.comment.as_deref())
-                .map_err(|error| ApiError::new(ErrorKind::Conflict, error.to_string()))
+                .map_err(|error| ApiError::new(ErrorKind::Conflict, error.to_string()))?;
+            set_options(keys, &request.peer_id, request.options.iter().map(|(key, value)| (key, Some(value))))
         })
+    }
+
+    fn auth_edit(&mut self, peer: &PeerId, edit: &AuthEdit) -> Result<(), ApiError> {
+        let options = edit.options.iter().map(|(key, value)| (key, value.as_ref()));
+        self.change_keys(|keys| set_options(keys, peer, options))
     }
 
     fn auth_remove(&mut self, peer: &PeerId) -> Result<(), ApiError> {
@@ -114,6 +123,23 @@ impl Controller {
         self.apply_trust();
         Ok(())
     }
+}
+
+fn set_options<'a>(
+    keys: &mut AuthorizedKeys,
+    peer: &PeerId,
+    options: impl Iterator<Item = (&'a String, Option<&'a String>)>,
+) -> Result<(), ApiError> {
+    for (key, value) in options {
+        keys.set_attribute(peer, key, value.map(String::as_str)).map_err(|error| match error {
+            SetAttributeError::UnknownPeer(error) => ApiError::new(ErrorKind::NotFound, error.to_string()),
+            SetAttributeError::InvalidKey(_)
+            | SetAttributeError::InvalidValue(_)
+            | SetAttributeError::Unreadable(_)
+            | SetAttributeError::Full => ApiError::bad_request(describe(&error)),
+        })?;
+    }
+    Ok(())
 }
 
 fn auth_rows(keys: &AuthorizedKeys) -> Vec<AuthRow> {

@@ -1,9 +1,10 @@
 //! Who may connect.
 
-use axum::extract::Path;
+use axum::extract::{Path, rejection::PathRejection};
+use peerup_types::PeerId;
 
 use crate::{
-    api::{AuthAdd, AuthRow, StatusWord},
+    api::{AuthAdd, AuthEdit, AuthRow, StatusWord},
     error::ApiError,
     server::{
         answer::{Asked, Node, READ_LIMIT, Reply, Shown, Wanted, done, within},
@@ -19,6 +20,11 @@ pub(super) fn group() -> Group {
             list,
         )
         .on(Endpoint::post::<StatusWord>("/v1/auth", "Let a peer connect").takes::<AuthAdd>(), add)
+        .on(
+            Endpoint::post::<StatusWord>("/v1/auth/{peer_id}", "Set or remove attributes of a peer's entry")
+                .takes::<AuthEdit>(),
+            edit,
+        )
         .on(
             Endpoint::delete::<StatusWord>(
                 "/v1/auth/{peer_id}",
@@ -36,7 +42,19 @@ async fn add(node: Node, Asked(request): Asked<AuthAdd>) -> Reply<StatusWord> {
     done("added", node.auth_add(request)).await
 }
 
-async fn remove(node: Node, Path(peer): Path<String>) -> Reply<StatusWord> {
-    let peer = peer.parse().map_err(|_| ApiError::bad_request(format!("`{peer}` is not a peer ID")))?;
-    done("removed", node.auth_remove(peer)).await
+async fn edit(
+    node: Node,
+    peer: Result<Path<String>, PathRejection>,
+    Asked(request): Asked<AuthEdit>,
+) -> Reply<StatusWord> {
+    done("changed", node.auth_edit(peer_id(peer)?, request)).await
+}
+
+async fn remove(node: Node, peer: Result<Path<String>, PathRejection>) -> Reply<StatusWord> {
+    done("removed", node.auth_remove(peer_id(peer)?)).await
+}
+
+fn peer_id(segment: Result<Path<String>, PathRejection>) -> Result<PeerId, ApiError> {
+    let Path(text) = segment.map_err(|error| ApiError::bad_request(error.body_text()))?;
+    text.parse().map_err(|_| ApiError::bad_request(format!("`{text}` is not a peer ID")))
 }
