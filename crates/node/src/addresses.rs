@@ -58,8 +58,18 @@ impl OwnAddresses {
 
     /// Whether an interface has the address that a relay saw: nothing translates between them.
     pub fn is_public(&self) -> bool {
+        self.public().next().is_some()
+    }
+
+    /// What the operator said.
+    pub(crate) fn external(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.external.iter()
+    }
+
+    /// Listen addresses with an IP address that an observer saw: nothing translates between them.
+    pub(crate) fn public(&self) -> impl Iterator<Item = &Multiaddr> {
         let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();
-        self.observed.values().any(|seen| self.host.iter().any(|own| same_ip(own, seen)))
+        self.host.iter().filter(move |own| self.observed.values().any(|seen| same_ip(own, seen)))
     }
 
     pub fn has_observations(&self) -> bool {
@@ -72,15 +82,21 @@ impl OwnAddresses {
 
     /// Whether an interface has an address of the family that is routed on the internet.
     pub fn has_global(&self, v6: bool) -> bool {
-        self.host.iter().any(|address| match address.iter().next() {
-            Some(Protocol::Ip4(ip)) => !v6 && !ip.is_private() && !is_shared(ip),
-            Some(Protocol::Ip6(ip)) => v6 && ip.segments()[0] & 0xe000 == 0x2000,
-            _ => false,
-        })
+        let is_v6 = |address: &Multiaddr| matches!(address.iter().next(), Some(Protocol::Ip6(_)));
+        self.host.iter().any(|address| is_v6(address) == v6 && is_global(address))
     }
 
     pub fn host(&self) -> impl Iterator<Item = &Multiaddr> {
         self.host.iter()
+    }
+}
+
+/// Whether `address` is routed on the internet, which says nothing about who lets packets to it pass.
+pub(crate) fn is_global(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_private() && !is_shared(ip),
+        Some(Protocol::Ip6(ip)) => ip.segments()[0] & 0xe000 == 0x2000,
+        _ => false,
     }
 }
 

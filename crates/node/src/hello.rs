@@ -27,6 +27,7 @@ impl Node {
             name: self.config.name.clone(),
             mtu: self.config.mtu,
             network: self.config.network.clone(),
+            relay_addresses: self.peer_relays.own().to_vec(),
         }
     }
 
@@ -43,7 +44,7 @@ impl Node {
             return HelloAck::Refused { versions: VersionRange::SUPPORTED, reason };
         }
         self.note_epoch(path, peer, hello.boot_epoch, now);
-        self.learn(peer, hello, unix_now);
+        self.learn(peer, hello, now, unix_now);
         self.settle();
         HelloAck::Accepted(self.hello())
     }
@@ -60,7 +61,7 @@ impl Node {
         match ack {
             HelloAck::Accepted(hello) if self.judge(peer, hello).is_ok() => {
                 self.note_epoch(path, peer, hello.boot_epoch, now);
-                self.learn(peer, hello, unix_now);
+                self.learn(peer, hello, now, unix_now);
                 true
             }
             HelloAck::Accepted(_) | HelloAck::Refused { .. } => false,
@@ -80,7 +81,8 @@ impl Node {
         Ok(())
     }
 
-    fn learn(&mut self, peer: &PeerId, hello: &Hello, unix_now: u64) {
+    fn learn(&mut self, peer: &PeerId, hello: &Hello, now: Instant, unix_now: u64) {
+        self.learn_offer(*peer, &hello.relay_addresses, now);
         if let Some(name) = hello.name.clone()
             && self.membership.name_of(peer) != Some(&name)
         {

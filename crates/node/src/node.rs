@@ -14,6 +14,8 @@ use peerup_types::{DnsLabel, Multiaddr, NatMapping, OverlayAddrs, PathId, PeerId
 use crate::{
     action::{Action, Event},
     addresses::OwnAddresses,
+    peer_relays::PeerRelays,
+    reached::Reached,
 };
 
 /// What does not change while the node runs.
@@ -52,6 +54,10 @@ pub struct Node {
     pub(crate) paths: BTreeMap<PathId, Known>,
     pub(crate) addresses: OwnAddresses,
     pub(crate) nat_mapping: NatMapping,
+    pub(crate) peer_relays: PeerRelays,
+    pub(crate) reached: Reached,
+    /// The relay through which we expect to be reached, while it holds our reservation.
+    pub(crate) active_relay: Option<PeerId>,
     /// The table's inputs at its last build.
     pub(crate) routed: Option<Vec<(PeerId, Reachability, OverlayAddrs)>>,
     pub(crate) actions: VecDeque<Action>,
@@ -69,6 +75,9 @@ impl Node {
             paths: BTreeMap::new(),
             addresses,
             nat_mapping: NatMapping::default(),
+            peer_relays: PeerRelays::default(),
+            reached: Reached::default(),
+            active_relay: None,
             routed: None,
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -101,6 +110,7 @@ impl Node {
         let pins = members.iter().filter_map(|(peer, member)| Some((*peer, member.pinned?)));
         let pinned = self.membership.set_pins(pins.chain(own_pin.map(|pin| (own, pin))).collect(), unix_now);
         self.members.retain(|peer, _| members.contains_key(peer));
+        self.peer_relays.retain_members(|peer| members.contains_key(peer));
         for peer in members.into_keys().filter(|peer| *peer != own) {
             let circuits = self.circuits(&peer);
             let seed = self.config.seed ^ u64::from_be_bytes(last_bytes(&peer));
@@ -119,14 +129,16 @@ impl Node {
         for relay in gone {
             self.relays.remove(&relay);
             self.addresses.forget_relay(&relay);
-            self.actions.push_back(Action::Disconnect { peer: relay });
+            if !self.members.contains_key(&relay) {
+                self.actions.push_back(Action::Disconnect { peer: relay });
+            }
         }
         for (relay, addresses) in relays {
             let seed = self.config.seed ^ u64::from_be_bytes(last_bytes(&relay)) ^ 1;
             let fresh = || Reservation::new(relay, addresses.clone(), seed, now);
             self.relays.entry(relay).or_insert_with(fresh).set_addresses(&addresses, now);
         }
-        self.update_circuits(now);
+        self.follow_relays(now);
         self.settle();
     }
 
@@ -142,9 +154,8 @@ impl Node {
     // Time
 
     pub fn handle_timeout(&mut self, now: Instant, unix_now: u64) {
-        for relay in self.relays.values_mut() {
-            relay.handle_timeout(now);
-        }
+        self.reached.handle_time(now);
+        self.relays_timeout(now);
         let mut silenced = false;
         for member in self.members.values_mut() {
             let reached = !member.is_cut_off();
@@ -165,7 +176,8 @@ impl Node {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let members = self.members.values().filter_map(PeerPaths::poll_timeout);
-        members.chain(self.relays.values().filter_map(Reservation::poll_timeout)).min()
+        let relays = self.relays.values().filter_map(Reservation::poll_timeout);
+        members.chain(relays).chain(self.peer_relays.poll_timeout()).min()
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use peerup_path::{Opened, PeerPaths, ReservationState};
-use peerup_types::{Multiaddr, PathId, PeerId};
+use peerup_types::{Multiaddr, PathClass, PathId, PeerId};
 use peerup_wire::{
     control::{Control, GoodbyeReason, Punch},
     hello::HelloAck,
@@ -19,9 +19,13 @@ impl Node {
 
     pub fn handle_opened(&mut self, peer: PeerId, opened: Opened, now: Instant) {
         self.paths.insert(opened.path, Known { peer, epoch: None });
-        if let Some(relay) = self.relays.get_mut(&peer) {
+        self.note_inbound(&peer, &opened, now);
+        let opened = self.classed(opened);
+        // A member may be configured as a relay, too.
+        if let Some(relay) = self.relays.get_mut(&peer).filter(|_| opened.kind.class == PathClass::Direct) {
             relay.handle_connected(opened.path, &opened.remote);
-        } else if let Some(member) = self.members.get_mut(&peer) {
+        }
+        if let Some(member) = self.members.get_mut(&peer) {
             member.handle_opened(opened, now);
         }
         self.settle();
@@ -29,15 +33,22 @@ impl Node {
 
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
         let Some(Known { peer, .. }) = self.paths.remove(&path) else { return };
+        self.reached.handle_closed(path);
+        if self.peer_relays.handle_closed(path).is_some_and(|peer| !self.relays.contains_key(&peer)) {
+            // What the peer saw us as was true for this connection.
+            self.addresses.forget_relay(&peer);
+            self.follow_relays(now);
+        }
         if let Some(relay) = self.relays.get_mut(&peer) {
             let held = relay.state();
             relay.handle_disconnected(path, now);
             if held == ReservationState::Held && relay.state() != ReservationState::Held {
                 self.events.push_back(Event::RelayLost { relay: peer });
                 self.addresses.forget_relay(&peer);
-                self.update_circuits(now);
+                self.follow_relays(now);
             }
-        } else if let Some(member) = self.members.get_mut(&peer) {
+        }
+        if let Some(member) = self.members.get_mut(&peer) {
             member.handle_closed(path, now);
         }
         self.settle();
@@ -46,11 +57,12 @@ impl Node {
     pub fn handle_dial_failed(&mut self, peer: &PeerId, now: Instant) {
         if let Some(relay) = self.relays.get_mut(peer) {
             relay.handle_dial_failed(now);
+            self.follow_relays(now);
         }
         self.settle();
     }
 
-    /// identify finished with a relay: `observed` is how it sees us.
+    /// identify finished with a relay or a member that relays: `observed` is how it sees us.
     pub fn handle_identified(
         &mut self,
         peer: PeerId,
@@ -58,8 +70,11 @@ impl Node {
         observed: &Multiaddr,
         now: Instant,
     ) {
-        let Some(relay) = self.relays.get_mut(&peer) else { return };
-        relay.handle_identified(listen, now);
+        if let Some(relay) = self.relays.get_mut(&peer) {
+            relay.handle_identified(listen, now);
+        } else if !self.peer_relays.offers(&peer) {
+            return;
+        }
         if self.addresses.observed(peer, observed) {
             self.actions.push_back(Action::Candidate(observed.clone()));
             self.retry_direct(now);
@@ -68,22 +83,34 @@ impl Node {
     }
 
     pub fn handle_reserved(&mut self, relay: PeerId, now: Instant) {
-        let Some(reservation) = self.relays.get_mut(&relay) else { return };
-        if reservation.state() != ReservationState::Held {
+        let news = match self.relays.get_mut(&relay) {
+            Some(reservation) => {
+                let news = reservation.state() != ReservationState::Held;
+                reservation.handle_reserved(now);
+                news
+            }
+            None => self.peer_relays.handle_reserved(relay),
+        };
+        if news {
             self.events.push_back(Event::RelayReserved { relay });
         }
-        reservation.handle_reserved(now);
-        self.update_circuits(now);
+        self.follow_relays(now);
         self.settle();
     }
 
     pub fn handle_reservation_lost(&mut self, relay: PeerId, now: Instant) {
-        let Some(reservation) = self.relays.get_mut(&relay) else { return };
-        if reservation.state() == ReservationState::Held {
+        let held = match self.relays.get_mut(&relay) {
+            Some(reservation) => {
+                let held = reservation.state() == ReservationState::Held;
+                reservation.handle_lost(now);
+                held
+            }
+            None => self.peer_relays.handle_lost(relay, now),
+        };
+        if held {
             self.events.push_back(Event::RelayLost { relay });
         }
-        reservation.handle_lost(now);
-        self.update_circuits(now);
+        self.follow_relays(now);
         self.settle();
     }
 
@@ -98,6 +125,7 @@ impl Node {
 
     pub fn handle_listen_expired(&mut self, address: &Multiaddr, now: Instant) {
         self.addresses.expired(address);
+        self.reached.forget();
         self.network_changed(now);
         self.settle();
     }
@@ -129,9 +157,13 @@ impl Node {
                 false => member.handle_unusable(path, now),
             }
         }
+        if accepted {
+            self.note_direct(path, &peer, now);
+        }
         if !reached && let Some(claim) = self.membership.own_claim().cloned() {
             // One that was made after the hello was written went to connected peers only.
             self.say(&peer, Control::Claims(vec![claim]));
+            self.say(&peer, Control::RelayOffer(self.peer_relays.own().to_vec()));
         }
         self.settle();
         accepted
@@ -192,6 +224,7 @@ impl Node {
             Control::PunchReply(Punch { attempt, addrs, .. }) => {
                 member.handle_punch_reply(attempt, &addrs, now)
             }
+            Control::RelayOffer(addresses) => self.learn_offer(peer, &addresses, now),
             Control::Unknown(_) => {}
         }
         self.settle();

@@ -2,9 +2,8 @@
 
 use std::net::IpAddr;
 
-use peerup_path::{self as path, PeerPaths, RelayAction, ReservationState};
+use peerup_path::{self as path, PeerPaths, RelayAction};
 use peerup_router::Reachability;
-use peerup_types::{Multiaddr, PeerId, Protocol};
 use peerup_wire::control::{Control, GoodbyeReason, Punch};
 
 use crate::{
@@ -28,6 +27,9 @@ impl Node {
         self.actions.extend(wanted);
         for action in asked {
             let action = self.path_action(action);
+            if let Action::Dial { addresses, .. } = &action {
+                self.note_dial(addresses);
+            }
             self.actions.push_back(action);
         }
         self.route();
@@ -70,14 +72,6 @@ impl Node {
         self.actions.retain(|action| !matches!(action, Action::Route { .. }));
         self.actions.push_front(Action::Route { table, hosts });
     }
-
-    /// The peer behind each relay that holds a reservation of ours, and so is known to work.
-    pub(crate) fn circuits(&self, peer: &PeerId) -> Vec<Multiaddr> {
-        let held = self.relays.values().filter(|relay| relay.state() == ReservationState::Held);
-        held.filter_map(|relay| Some((relay.relay(), relay.addresses().first()?)))
-            .map(|(relay, address)| circuit(address, relay, *peer))
-            .collect()
-    }
 }
 
 fn reachability(paths: &PeerPaths) -> Reachability {
@@ -105,10 +99,4 @@ fn path_event(event: path::Event) -> Event {
     match event {
         path::Event::PathChanged { peer, from, to, reason } => Event::PathChanged { peer, from, to, reason },
     }
-}
-
-/// `<address>/p2p/<relay>/p2p-circuit/p2p/<peer>`.
-fn circuit(address: &Multiaddr, relay: PeerId, peer: PeerId) -> Multiaddr {
-    let bare: Multiaddr = address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect();
-    bare.with(Protocol::P2p(relay)).with(Protocol::P2pCircuit).with(Protocol::P2p(peer))
 }

@@ -30,6 +30,20 @@ pub struct RelayView {
     /// Configured addresses first, then those that the relay told us.
     pub addresses: Vec<Multiaddr>,
     pub state: ReservationState,
+    pub used: RelayUse,
+}
+
+/// What a relay is to us (docs/adr/0047).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelayUse {
+    /// Peers are expected to reach us through it.
+    Active,
+    /// It holds a reservation and takes over when the active one is lost.
+    Standby,
+    /// A reservation is sought.
+    Sought,
+    /// Enough others hold one.
+    Candidate,
 }
 
 impl Node {
@@ -42,6 +56,7 @@ impl Node {
             relay: relay.relay(),
             addresses: relay.addresses().to_vec(),
             state: relay.state(),
+            used: self.relay_use(relay),
         };
         self.relays.values().map(view).collect()
     }

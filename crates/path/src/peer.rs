@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use peerup_types::{Multiaddr, PathClass, PathId, PathKind, PeerId};
+use peerup_types::{Multiaddr, PathClass, PathId, PathKind, PeerId, Protocol};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use crate::{
@@ -305,10 +305,16 @@ impl PeerPaths {
 
     /// The relays through which the peer may be reached changed.
     pub fn handle_circuits(&mut self, circuits: Vec<Multiaddr>, now: Instant) {
-        let more = circuits.iter().any(|circuit| !self.circuits.contains(circuit));
+        let more: Vec<Multiaddr> =
+            circuits.iter().filter(|circuit| !self.circuits.contains(circuit)).cloned().collect();
         self.circuits = circuits;
-        if more && self.active.is_none() {
-            self.reach.hasten(now);
+        if more.is_empty() || self.has_direct() {
+            return;
+        }
+        match self.active {
+            None => self.reach.hasten(now),
+            // A better relay than the one in use, or one to fall back to.
+            Some(_) => self.dial_circuits(more),
         }
     }
 
@@ -562,6 +568,10 @@ impl PeerPaths {
     }
 
     fn activate(&mut self, path: Option<PathId>, from: Option<PathKind>, reason: Reason, now: Instant) {
+        if let Some(next) = path.and_then(|path| self.paths.get_mut(&path)) {
+            // As a standby path it was probed so seldom that its death would be noticed late.
+            next.live.hurry(now);
+        }
         self.active = path;
         self.active_since = path.map(|_| now);
         self.reason = Some(reason);
@@ -583,10 +593,21 @@ impl PeerPaths {
         self.last_reach = Some(now);
         self.connecting_until = Some(now + READY_DEADLINE);
         self.reach.attempted(now, &mut self.rng);
-        let peer = self.peer;
-        let dial = |addresses| Action::Dial { peer, addresses, role: Role::Dialer };
-        self.actions.extend(self.circuits.iter().map(|circuit| dial(vec![circuit.clone()])));
+        self.dial_circuits(self.circuits.clone());
         self.dial_direct(self.direct.iter().cloned().collect(), Role::Dialer);
+    }
+
+    fn dial_circuits(&mut self, circuits: Vec<Multiaddr>) {
+        let peer = self.peer;
+        let dial = |circuit| Action::Dial { peer, addresses: vec![circuit], role: Role::Dialer };
+        self.actions.extend(circuits.into_iter().map(dial));
+    }
+
+    /// Circuits through relays that no path leads through: the peer may have got its reservation there meanwhile.
+    fn missing_circuits(&self) -> Vec<Multiaddr> {
+        let used = |relay: Option<PeerId>| self.paths.values().any(|path| path.opened.relay == relay);
+        let missing = |circuit: &&Multiaddr| relay_of(circuit).is_some_and(|relay| !used(Some(relay)));
+        self.circuits.iter().filter(missing).cloned().collect()
     }
 
     fn request_punch(&mut self, now: Instant) {
@@ -599,6 +620,7 @@ impl PeerPaths {
         self.attempt = self.attempt.wrapping_add(1);
         self.awaited = Some(self.attempt);
         self.actions.push_back(Action::RequestPunch { path, attempt: self.attempt });
+        self.dial_circuits(self.missing_circuits());
     }
 
     fn punched(&mut self, now: Instant) {
@@ -666,6 +688,14 @@ impl PeerPaths {
             self.actions.push_back(Action::Close { path });
         }
     }
+}
+
+/// The relay of a circuit address.
+fn relay_of(circuit: &Multiaddr) -> Option<PeerId> {
+    circuit.iter().take_while(|part| *part != Protocol::P2pCircuit).find_map(|part| match part {
+        Protocol::P2p(relay) => Some(relay),
+        _ => None,
+    })
 }
 
 fn accept(offered: &[Multiaddr]) -> Vec<Multiaddr> {

@@ -57,6 +57,10 @@ pub struct Reservation {
     /// The configured addresses and what the relay told us.
     addresses: Vec<Multiaddr>,
     state: ReservationState,
+    /// Whether a reservation is sought; a relay that is not needed is left alone.
+    wanted: bool,
+    /// Attempts that came to nothing since a reservation was held.
+    failures: u32,
     connections: BTreeMap<PathId, Option<Group>>,
     retry: Backoff,
     deadline: Option<Instant>,
@@ -75,6 +79,8 @@ impl Reservation {
             configured: addresses.clone(),
             addresses,
             state: ReservationState::Down,
+            wanted: true,
+            failures: 0,
             connections: BTreeMap::new(),
             retry,
             deadline: None,
@@ -91,9 +97,26 @@ impl Reservation {
         }
         self.configured = configured.to_vec();
         self.addresses = configured.to_vec();
-        if self.state != ReservationState::Held {
-            self.retry.hasten(now);
+        self.hasten(now);
+    }
+
+    /// Whether a reservation at this relay is needed. What is held stays held: libp2p cannot give up a reservation
+    /// without closing the connection, and with it every circuit.
+    pub fn set_wanted(&mut self, wanted: bool, now: Instant) {
+        if self.wanted == wanted {
+            return;
         }
+        self.wanted = wanted;
+        self.hasten(now);
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Whether the latest attempt came to nothing.
+    pub fn is_failing(&self) -> bool {
+        self.failures > 0
     }
 
     pub fn relay(&self) -> PeerId {
@@ -120,11 +143,14 @@ impl Reservation {
         if self.state == ReservationState::Connecting {
             self.request(now);
         }
-        self.dial_missing(now);
+        if self.wanted || self.state == ReservationState::Held {
+            self.dial_missing(now);
+        }
     }
 
     pub fn handle_reserved(&mut self, now: Instant) {
         self.state = ReservationState::Held;
+        self.failures = 0;
         self.deadline = None;
         self.retry.rest();
         self.complete_at = Some(now + COMPLETE_EVERY);
@@ -133,6 +159,7 @@ impl Reservation {
     /// The reservation or the request for it is gone.
     pub fn handle_lost(&mut self, now: Instant) {
         self.state = ReservationState::Down;
+        self.failures = self.failures.saturating_add(1);
         self.deadline = None;
         self.complete_at = None;
         if self.retry.due().is_none_or(|due| due <= now) {
@@ -142,7 +169,9 @@ impl Reservation {
 
     /// One connection to the relay closed.
     pub fn handle_disconnected(&mut self, path: PathId, now: Instant) {
-        self.connections.remove(&path);
+        if self.connections.remove(&path).is_none() {
+            return;
+        }
         self.handle_doubt();
         if self.connections.is_empty() && self.state != ReservationState::Down {
             self.handle_lost(now);
@@ -152,9 +181,7 @@ impl Reservation {
     /// The network changed or the host woke up: old backoff means nothing, and neither does a connection from before.
     pub fn handle_network_changed(&mut self, now: Instant) {
         self.handle_doubt();
-        if self.state != ReservationState::Held {
-            self.retry.hasten(now);
-        }
+        self.hasten(now);
     }
 
     /// Something suggests that the connections to the relay lead nowhere.
@@ -168,7 +195,7 @@ impl Reservation {
             self.connections.clear();
             self.handle_lost(now);
         }
-        if self.state == ReservationState::Down && self.retry.is_due(now) {
+        if self.is_sought() && self.retry.is_due(now) {
             self.retry.attempted(now, &mut self.rng);
             self.attempt(now);
         }
@@ -187,12 +214,22 @@ impl Reservation {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let retry = (self.state == ReservationState::Down).then(|| self.retry.due()).flatten();
+        let retry = self.is_sought().then(|| self.retry.due()).flatten();
         [retry, self.deadline, self.complete_at].into_iter().flatten().min()
     }
 
     pub fn poll_action(&mut self) -> Option<RelayAction> {
         self.actions.pop_front()
+    }
+
+    fn is_sought(&self) -> bool {
+        self.wanted && self.state == ReservationState::Down
+    }
+
+    fn hasten(&mut self, now: Instant) {
+        if self.wanted && self.state != ReservationState::Held {
+            self.retry.hasten(now);
+        }
     }
 
     /// Connects, or asks again where a connection outlived the reservation.
@@ -363,5 +400,28 @@ mod tests {
         assert_eq!(machine.state(), ReservationState::Held);
         machine.handle_disconnected(PathId(1), now);
         assert_eq!(machine.state(), ReservationState::Down);
+    }
+
+    #[test]
+    fn a_relay_that_is_not_needed_is_left_alone_until_it_is() {
+        let now = Instant::now();
+        let mut machine = machine(now);
+        machine.set_wanted(false, now);
+        machine.handle_timeout(now);
+        machine.handle_network_changed(now);
+        // A circuit may open a connection to it.
+        machine.handle_connected(PathId(1), &tcp());
+        machine.handle_identified(&[tcp(), quic()], now);
+        machine.handle_timeout(now + COMPLETE_EVERY);
+        assert_eq!(drain(&mut machine), []);
+        assert_eq!(machine.poll_timeout(), None);
+        machine.set_wanted(true, now);
+        machine.handle_timeout(now);
+        assert!(matches!(drain(&mut machine)[..], [RelayAction::Reserve { .. }]));
+        assert!(!machine.is_failing());
+        machine.handle_lost(now);
+        assert!(machine.is_failing());
+        machine.handle_reserved(now);
+        assert!(!machine.is_failing());
     }
 }

@@ -7,6 +7,7 @@ use peerup_types::{AddressClaim, Multiaddr};
 
 use crate::claim::{self, ClaimError, MAX_CLAIMS};
 use crate::codec::{Cursor, Truncated};
+use crate::relay_offer::{self, MAX_RELAY_ADDR_LEN, MAX_RELAY_ADDRS};
 
 /// The most addresses one punch message names.
 pub const MAX_PUNCH_ADDRS: usize = 16;
@@ -18,6 +19,7 @@ const GOODBYE: u16 = 1;
 const CLAIMS: u16 = 2;
 const PUNCH_REQUEST: u16 = 3;
 const PUNCH_REPLY: u16 = 4;
+const RELAY_OFFER: u16 = 5;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Control {
@@ -27,6 +29,9 @@ pub enum Control {
     Claims(Vec<AddressClaim>),
     PunchRequest(Punch),
     PunchReply(Punch),
+    /// Where the sender relays between its peers; empty when it does not. At most [`MAX_RELAY_ADDRS`], each at most
+    /// [`MAX_RELAY_ADDR_LEN`] bytes.
+    RelayOffer(Vec<Multiaddr>),
     /// A code of a later version; never sent.
     Unknown(u16),
 }
@@ -64,8 +69,10 @@ pub enum ControlError {
     TooMany { count: usize, limit: usize },
     #[error("an address in a punch message has {len} bytes, the limit is {MAX_ADDR_LEN}")]
     AddrTooLong { len: usize },
-    #[error("an address in a punch message is not a multiaddr")]
+    #[error("an address in a control message is not a multiaddr")]
     Addr,
+    #[error("a relay address exceeds {MAX_RELAY_ADDR_LEN} bytes or is not a multiaddr")]
+    RelayAddr,
     #[error("a claim in a control message is damaged")]
     Claim(#[from] ClaimError),
     #[error("{0} bytes follow the control message")]
@@ -82,6 +89,7 @@ impl Control {
             CLAIMS => Self::Claims(read_claims(&mut cursor)?),
             PUNCH_REQUEST => Self::PunchRequest(Punch::read(&mut cursor)?),
             PUNCH_REPLY => Self::PunchReply(Punch::read(&mut cursor)?),
+            RELAY_OFFER => Self::RelayOffer(read_offer(&mut cursor)?),
             unknown => return Ok(Self::Unknown(unknown)),
         };
         match cursor.len() {
@@ -109,6 +117,10 @@ impl Control {
             Self::PunchReply(punch) => {
                 out.extend_from_slice(&PUNCH_REPLY.to_be_bytes());
                 punch.emit(&mut out)?;
+            }
+            Self::RelayOffer(addrs) => {
+                out.extend_from_slice(&RELAY_OFFER.to_be_bytes());
+                emit_offer(addrs, &mut out)?;
             }
             Self::Unknown(code) => return Err(ControlError::UnknownCode(*code)),
         }
@@ -148,6 +160,24 @@ fn emit_claims(claims: &[AddressClaim], out: &mut Vec<u8>) -> Result<(), Control
     out.push(bounded(claims.len(), MAX_CLAIMS)? as u8);
     for claim in claims {
         claim::emit(claim, out);
+    }
+    Ok(())
+}
+
+/// `count u8 ‖ (len u8 ‖ multiaddr)…`
+fn read_offer(cursor: &mut Cursor<'_>) -> Result<Vec<Multiaddr>, ControlError> {
+    let count = bounded(usize::from(cursor.u8()?), MAX_RELAY_ADDRS)?;
+    (0..count).map(|_| relay_offer::parse(cursor.short()?).ok_or(ControlError::RelayAddr)).collect()
+}
+
+fn emit_offer(addrs: &[Multiaddr], out: &mut Vec<u8>) -> Result<(), ControlError> {
+    out.push(bounded(addrs.len(), MAX_RELAY_ADDRS)? as u8);
+    for addr in addrs {
+        if !relay_offer::fits(addr) {
+            return Err(ControlError::RelayAddr);
+        }
+        out.push(addr.len() as u8);
+        out.extend_from_slice(addr.as_ref());
     }
     Ok(())
 }
@@ -228,6 +258,7 @@ mod tests {
             vec(any_claim(), 0..8).prop_map(Control::Claims),
             any_punch().prop_map(Control::PunchRequest),
             any_punch().prop_map(Control::PunchReply),
+            vec(any_addr(), 0..=MAX_RELAY_ADDRS).prop_map(Control::RelayOffer),
         ]
     }
 
@@ -271,6 +302,9 @@ mod tests {
         assert_eq!(Control::parse(&[0, 3, 0, 0, 0, 0, 0, 0, 17]).map(drop), error.map(drop));
         let claims_65 = Control::parse(&[0, 2, 65]);
         assert_eq!(claims_65, Err(ControlError::TooMany { count: 65, limit: 64 }));
+        let offers_9 = Control::parse(&[0, 5, 9]);
+        assert_eq!(offers_9, Err(ControlError::TooMany { count: 9, limit: 8 }));
+        assert_eq!(Control::parse(&[0, 5, 1, 129]), Err(Truncated.into()));
     }
 
     #[test]

@@ -9,17 +9,19 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use peerup_types::{AddressClaim, DnsLabel, OverlayAddrs};
+use peerup_types::{AddressClaim, DnsLabel, Multiaddr, OverlayAddrs};
 
 use crate::claim::{self, ClaimError, MAX_CLAIMS};
 use crate::codec::Truncated;
+use crate::relay_offer::{self, MAX_RELAY_ADDRS};
 use crate::tlv::{self, Fields};
 use crate::version::VersionRange;
 
 /// Bytes of the length that precedes each message.
 pub const LENGTH_PREFIX: usize = 2;
 
-/// The longest message behind its length prefix. [`MAX_CLAIMS`] of the longest claims fit with room to spare.
+/// The longest message behind its length prefix. [`MAX_CLAIMS`] of the longest claims and [`MAX_RELAY_ADDRS`] of the
+/// longest addresses fit with room to spare.
 pub const MAX_LEN: usize = 16 * 1024;
 
 /// RFC 8200 §5: IPv6, and every node has an IPv6 overlay address, needs links of at least this MTU.
@@ -43,6 +45,7 @@ const NODE_NAME: u16 = 8;
 const MTU: u16 = 9;
 const NETWORK: u16 = 10;
 const STATUS: u16 = 11;
+const RELAY_ADDRESS: u16 = 12;
 
 const STATUS_ACCEPTED: u8 = 0;
 
@@ -62,6 +65,8 @@ pub struct Hello {
     pub mtu: u16,
     /// `None` is the network without a name.
     pub network: Option<DnsLabel>,
+    /// Where the sender relays between its peers; empty when it does not. The first [`MAX_RELAY_ADDRS`] are sent.
+    pub relay_addresses: Vec<Multiaddr>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +102,8 @@ pub enum HelloError {
     Value { field: u16 },
     #[error("the hello carries more than {MAX_CLAIMS} claims of other nodes")]
     TooManyClaims,
+    #[error("the hello names more than {MAX_RELAY_ADDRS} relay addresses")]
+    TooManyRelayAddresses,
     #[error("a claim in the hello is damaged")]
     Claim(#[from] ClaimError),
 }
@@ -147,6 +154,9 @@ impl Hello {
         tlv::put(out, MTU, &self.mtu.to_be_bytes());
         if let Some(network) = &self.network {
             tlv::put(out, NETWORK, network.as_str().as_bytes());
+        }
+        for address in self.relay_addresses.iter().filter(|a| relay_offer::fits(a)).take(MAX_RELAY_ADDRS) {
+            tlv::put(out, RELAY_ADDRESS, address.as_ref());
         }
     }
 }
@@ -227,7 +237,8 @@ fn emit_claim(field: u16, claim: &AddressClaim, out: &mut Vec<u8>) {
 
 /// Fills in the prefix that `message` begins with.
 fn prefixed(mut message: Vec<u8>) -> Vec<u8> {
-    let len = check_length(message.len() - LENGTH_PREFIX).expect("MAX_CLAIMS of the longest claims fit");
+    let len = check_length(message.len() - LENGTH_PREFIX)
+        .expect("claims and addresses are capped so that they fit");
     message[..LENGTH_PREFIX].copy_from_slice(&(len as u16).to_be_bytes());
     message
 }
@@ -246,6 +257,7 @@ struct Parsed {
     name: Option<DnsLabel>,
     mtu: Option<u16>,
     network: Option<DnsLabel>,
+    relay_addresses: Vec<Multiaddr>,
 }
 
 impl Parsed {
@@ -272,6 +284,7 @@ impl Parsed {
             NODE_NAME => set(&mut self.name, field, label(field, value)?),
             MTU => set(&mut self.mtu, field, read_mtu(value)?),
             NETWORK => set(&mut self.network, field, label(field, value)?),
+            RELAY_ADDRESS => self.push_relay_address(value),
             _ => Ok(()), // a field of a later version
         }
     }
@@ -281,6 +294,15 @@ impl Parsed {
             return Err(HelloError::TooManyClaims);
         }
         self.known_claims.push(claim::parse(value)?);
+        Ok(())
+    }
+
+    fn push_relay_address(&mut self, value: &[u8]) -> Result<(), HelloError> {
+        if self.relay_addresses.len() == MAX_RELAY_ADDRS {
+            return Err(HelloError::TooManyRelayAddresses);
+        }
+        let address = relay_offer::parse(value).ok_or(HelloError::Value { field: RELAY_ADDRESS })?;
+        self.relay_addresses.push(address);
         Ok(())
     }
 
@@ -295,6 +317,7 @@ impl Parsed {
             name: self.name,
             mtu: required(MTU, self.mtu)?,
             network: self.network,
+            relay_addresses: self.relay_addresses,
         })
     }
 }

@@ -23,9 +23,11 @@ pub mod frame;
 pub mod fuzz;
 pub mod hello;
 pub mod protocol;
+mod relay_offer;
 mod tlv;
 pub mod version;
 pub mod vouch;
 
 pub use claim::{ClaimError, MAX_CLAIMS};
 pub use codec::Truncated;
+pub use relay_offer::{MAX_RELAY_ADDR_LEN, MAX_RELAY_ADDRS};

@@ -34,6 +34,7 @@ mod vectors {
         "control_claims",
         "control_punch_request",
         "control_punch_reply",
+        "control_relay_offer",
         "hello",
         "hello_ack_accepted",
         "hello_ack_refused",
@@ -82,6 +83,7 @@ fn anna() -> Hello {
         name: Some("laptop".parse().unwrap()),
         mtu: 1420,
         network: Some("home".parse().unwrap()),
+        relay_addresses: Vec::new(),
     }
 }
 
@@ -161,6 +163,7 @@ fn control_frames_are_frozen() {
         ("control_claims", Control::Claims(vec![claim(1, vec![0xaa; 64]), claim(2, Vec::new())])),
         ("control_punch_request", Control::PunchRequest(punch(0))),
         ("control_punch_reply", Control::PunchReply(punch(120))),
+        ("control_relay_offer", Control::RelayOffer(punch(0).addrs[..1].to_vec())),
     ] {
         emits(name, &written(|w| w.push_control(&control).unwrap()));
         let (seq, body) = frame_in(name, FrameKind::Control);

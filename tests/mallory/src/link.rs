@@ -141,6 +141,7 @@ fn hello(cast: &Cast) -> Hello {
         name: None,
         mtu: hello::MIN_MTU,
         network: None,
+        relay_addresses: Vec::new(),
     }
 }
 

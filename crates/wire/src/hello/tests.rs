@@ -6,6 +6,12 @@ fn any_label() -> impl Strategy<Value = DnsLabel> {
     "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?".prop_map(|text| text.parse().unwrap())
 }
 
+fn any_relay_address() -> impl Strategy<Value = Multiaddr> {
+    use peerup_types::Protocol;
+    (any::<std::net::IpAddr>(), any::<u16>())
+        .prop_map(|(ip, port)| Multiaddr::from(ip).with(Protocol::Udp(port)).with(Protocol::QuicV1))
+}
+
 fn any_versions() -> impl Strategy<Value = VersionRange> {
     (1..=u16::MAX, 1..=u16::MAX).prop_map(|(a, b)| VersionRange::new(a.min(b), a.max(b)).unwrap())
 }
@@ -20,9 +26,12 @@ prop_compose! {
         name in option::of(any_label()),
         mtu in MIN_MTU..,
         network in option::of(any_label()),
+        relay_addresses in vec(any_relay_address(), 0..=MAX_RELAY_ADDRS),
     ) -> Hello {
         let overlay = OverlayAddrs { v4, v6 };
-        Hello { versions, features, boot_epoch, overlay, own_claim, known_claims, name, mtu, network }
+        Hello {
+            versions, features, boot_epoch, overlay, own_claim, known_claims, name, mtu, network, relay_addresses,
+        }
     }
 }
 
@@ -53,6 +62,7 @@ fn minimal() -> Hello {
         name: None,
         mtu: 1420,
         network: None,
+        relay_addresses: Vec::new(),
     }
 }
 
@@ -104,8 +114,8 @@ proptest! {
 
     #[test]
     fn a_hello_cut_short_is_refused(hello in any_hello(), at in any::<prop::sample::Index>()) {
-        // The network name stands last and may be absent, so a cut exactly before it goes unnoticed.
-        let hello = Hello { network: None, ..hello };
+        // What stands last and may be absent is not missed by a cut exactly before it.
+        let hello = Hello { network: None, relay_addresses: Vec::new(), ..hello };
         let message = hello.encode();
         let message = body(&message);
         prop_assert!(Hello::parse(&message[..at.index(message.len())]).is_err());
@@ -177,6 +187,21 @@ fn a_hello_carries_at_most_64_claims_of_others() {
     assert_eq!(parsed.known_claims, hello.known_claims[..MAX_CLAIMS]);
     emit_claim(KNOWN_CLAIM, &hello.known_claims[0], &mut message);
     assert_eq!(Hello::parse(&message), Err(HelloError::TooManyClaims));
+}
+
+#[test]
+fn a_hello_carries_at_most_8_relay_addresses_and_none_that_is_over_long() {
+    let short: Multiaddr = "/ip4/192.0.2.1/tcp/4001".parse().unwrap();
+    let long: Multiaddr = format!("/dns4/{}/tcp/4001", "x".repeat(200)).parse().unwrap();
+    let hello = Hello { relay_addresses: [vec![long.clone()], vec![short.clone(); 9]].concat(), ..minimal() };
+    let mut message = body(&hello.encode()).to_vec();
+    assert_eq!(Hello::parse(&message).unwrap().relay_addresses, vec![short.clone(); 8]);
+    tlv::put(&mut message, RELAY_ADDRESS, short.as_ref());
+    assert_eq!(Hello::parse(&message), Err(HelloError::TooManyRelayAddresses));
+    for damaged in [long.as_ref(), &[0xff, 0xff, 0xff][..]] {
+        let refused = Err(HelloError::Value { field: RELAY_ADDRESS });
+        assert_eq!(Hello::parse(&with_field(RELAY_ADDRESS, damaged)), refused);
+    }
 }
 
 #[test]
