@@ -1,11 +1,13 @@
 //! [`PeerPaths`]: the paths to one peer.
 
+mod circuits;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use peerup_types::{Multiaddr, PathClass, PathId, PathKind, PeerId, Protocol};
+use peerup_types::{Multiaddr, PathClass, PathId, PathKind, PeerId};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use crate::{
@@ -303,21 +305,6 @@ impl PeerPaths {
         }
     }
 
-    /// The relays through which the peer may be reached changed.
-    pub fn handle_circuits(&mut self, circuits: Vec<Multiaddr>, now: Instant) {
-        let more: Vec<Multiaddr> =
-            circuits.iter().filter(|circuit| !self.circuits.contains(circuit)).cloned().collect();
-        self.circuits = circuits;
-        if more.is_empty() || self.has_direct() {
-            return;
-        }
-        match self.active {
-            None => self.reach.hasten(now),
-            // A better relay than the one in use, or one to fall back to.
-            Some(_) => self.dial_circuits(more),
-        }
-    }
-
     /// A direct address of the peer became known (multicast DNS, configuration).
     pub fn handle_address(&mut self, address: Multiaddr, now: Instant) {
         if !dialable(&address) || self.direct.contains(&address) {
@@ -597,19 +584,6 @@ impl PeerPaths {
         self.dial_direct(self.direct.iter().cloned().collect(), Role::Dialer);
     }
 
-    fn dial_circuits(&mut self, circuits: Vec<Multiaddr>) {
-        let peer = self.peer;
-        let dial = |circuit| Action::Dial { peer, addresses: vec![circuit], role: Role::Dialer };
-        self.actions.extend(circuits.into_iter().map(dial));
-    }
-
-    /// Circuits through relays that no path leads through: the peer may have got its reservation there meanwhile.
-    fn missing_circuits(&self) -> Vec<Multiaddr> {
-        let used = |relay: Option<PeerId>| self.paths.values().any(|path| path.opened.relay == relay);
-        let missing = |circuit: &&Multiaddr| relay_of(circuit).is_some_and(|relay| !used(Some(relay)));
-        self.circuits.iter().filter(missing).cloned().collect()
-    }
-
     fn request_punch(&mut self, now: Instant) {
         let Some(path) = self.active.filter(|_| !self.has_direct()) else { return self.punch.rest() };
         if let Some(recent) = self.last_punch.filter(|at| *at + PUNCH_SPACING > now) {
@@ -688,14 +662,6 @@ impl PeerPaths {
             self.actions.push_back(Action::Close { path });
         }
     }
-}
-
-/// The relay of a circuit address.
-fn relay_of(circuit: &Multiaddr) -> Option<PeerId> {
-    circuit.iter().take_while(|part| *part != Protocol::P2pCircuit).find_map(|part| match part {
-        Protocol::P2p(relay) => Some(relay),
-        _ => None,
-    })
 }
 
 fn accept(offered: &[Multiaddr]) -> Vec<Multiaddr> {
