@@ -1,34 +1,22 @@
 //! Client and server over a real socket, with a node that answers from memory.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod common;
+
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, net::UnixListener as StdListener},
-    path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::Ordering,
     time::Duration,
 };
 
+use common::{Daemon, bad_code, code, options, own_uids};
 use peerup_control::{
-    Answer, ApiError, BindError, BindOptions, Client, ClientError, ErrorKind, INVITE_EVENT_BOUND, Runtime,
-    Server,
-    api::{
-        AuthAdd, AuthRow, DownReport, InviteEvent, InviteRequest, JoinReport, JoinRequest, Overview, PathRow,
-        PeerRow, PingReply, PingReport, PingRequest, PingStats, Reachability, SCHEMA, SelfOverview,
-        StatusReport, Timestamp, UpReport,
-    },
+    BindError, Client, ClientError, ErrorKind, Runtime, Server,
+    api::{AuthAdd, DownReport, InviteEvent, InviteRequest, JoinRequest, PingRequest},
 };
 use peerup_types::PeerId;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::UnixStream,
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-    time::timeout,
-};
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn a_client_reads_what_the_node_says() {
@@ -239,168 +227,4 @@ async fn a_daemon_that_stops_ends_open_invites_with_a_failure() {
     drop(daemon.node.invites.lock().unwrap().take());
     assert!(matches!(events.recv().await, Some(InviteEvent::Failed(_))));
     daemon.stop().await;
-}
-
-struct Daemon {
-    dir: tempfile::TempDir,
-    node: Arc<FakeNode>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Daemon {
-    async fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), own_uids()).await
-    }
-
-    async fn start_in(dir: tempfile::TempDir, uids: Vec<u32>) -> Self {
-        let server = Server::bind(options(dir.path(), uids)).await.unwrap();
-        let node = Arc::new(FakeNode::default());
-        let (stop, stopped) = oneshot::channel();
-        let runtime = node.clone();
-        let task = tokio::spawn(async move {
-            server.serve(runtime, async { stopped.await.unwrap() }).await.unwrap();
-        });
-        Self { dir, node, stop, task }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("peerup.sock")
-    }
-
-    fn cookie(&self) -> PathBuf {
-        self.dir.path().join("cookie")
-    }
-
-    async fn client(&self) -> Client {
-        Client::connect(&self.socket(), &self.cookie()).await.unwrap()
-    }
-
-    async fn raw(&self, request: &[u8]) -> String {
-        let mut stream = UnixStream::connect(self.socket()).await.unwrap();
-        // The server may answer and close before it has read a body it refuses.
-        let _ = stream.write_all(request).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
-    }
-
-    async fn stop(self) -> tempfile::TempDir {
-        self.stop.send(()).unwrap();
-        self.task.await.unwrap();
-        self.dir
-    }
-}
-
-fn options(dir: &Path, allowed_uids: Vec<u32>) -> BindOptions {
-    BindOptions { socket: dir.join("peerup.sock"), cookie: dir.join("cookie"), allowed_uids, owner: None }
-}
-
-fn own_uids() -> Vec<u32> {
-    use std::os::unix::fs::MetadataExt;
-    vec![fs::metadata("/proc/self").unwrap().uid()]
-}
-
-fn code() -> InviteEvent {
-    InviteEvent::Code { code: "AEBA-GBAF".into(), expires_at: Timestamp::from_unix(1_767_225_600) }
-}
-
-fn bad_code() -> ApiError {
-    ApiError::new(ErrorKind::NotAuthorised, "the code is wrong").with_hint("ask for a new one")
-}
-
-#[derive(Default)]
-struct FakeNode {
-    id: std::sync::OnceLock<PeerId>,
-    commands: AtomicUsize,
-    invites: Mutex<Option<mpsc::Sender<InviteEvent>>>,
-}
-
-impl FakeNode {
-    fn id(&self) -> PeerId {
-        *self.id.get_or_init(PeerId::random)
-    }
-
-    fn command<T: Send + 'static>(&self, answer: T) -> Answer<'_, T> {
-        self.commands.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async { Ok(answer) })
-    }
-
-    fn absent<T: 'static>(&self) -> Answer<'_, T> {
-        Box::pin(async { Err(ApiError::new(ErrorKind::NotFound, "not here")) })
-    }
-}
-
-impl Runtime for FakeNode {
-    fn overview(&self) -> Answer<'_, Overview> {
-        let this = SelfOverview {
-            id: self.id(),
-            name: Some("laptop".into()),
-            ips: vec!["10.64.0.1".parse().unwrap()],
-            version: "0.1.0".into(),
-            uptime_s: 1,
-            reachability: Reachability::Private,
-        };
-        Box::pin(async {
-            Ok(Overview { schema: SCHEMA, this, peers: vec![], relays: vec![], health: vec![] })
-        })
-    }
-
-    fn status(&self) -> Answer<'_, StatusReport> {
-        self.absent()
-    }
-
-    fn peers(&self, _all: bool) -> Answer<'_, Vec<PeerRow>> {
-        Box::pin(async { Ok(vec![]) })
-    }
-
-    fn paths(&self) -> Answer<'_, Vec<PathRow>> {
-        self.absent()
-    }
-
-    fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
-        let peer_id = self.id();
-        let results: Vec<_> =
-            (1..=request.count).map(|seq| PingReply::lost(seq, peer_id, "timed out")).collect();
-        let stats = PingStats::of(&results);
-        Box::pin(async move { Ok(PingReport { peer_id, name: None, address: None, results, stats }) })
-    }
-
-    fn invite(&self, _request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {
-        let (sender, receiver) = mpsc::channel(INVITE_EVENT_BOUND);
-        *self.invites.lock().unwrap() = Some(sender);
-        Box::pin(async { Ok(receiver) })
-    }
-
-    fn join(&self, _request: JoinRequest) -> Answer<'_, JoinReport> {
-        Box::pin(async { Err(bad_code()) })
-    }
-
-    fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {
-        Box::pin(async { Ok(vec![]) })
-    }
-
-    fn auth_add(&self, _request: AuthAdd) -> Answer<'_, ()> {
-        self.command(())
-    }
-
-    fn auth_remove(&self, _peer: PeerId) -> Answer<'_, ()> {
-        self.absent()
-    }
-
-    fn reload(&self) -> Answer<'_, ()> {
-        self.command(())
-    }
-
-    fn up(&self) -> Answer<'_, UpReport> {
-        self.absent()
-    }
-
-    fn down(&self) -> Answer<'_, DownReport> {
-        self.command(DownReport { interface: None, daemon_exits: true })
-    }
-
-    fn shutdown(&self) -> Answer<'_, ()> {
-        self.command(())
-    }
 }
