@@ -73,6 +73,8 @@ pub enum Problem {
     Rendezvous { found: Excerpt },
     #[error("{found} is not an interface name")]
     Interface { found: Excerpt },
+    #[error("{found} is not the name of a group")]
+    Group { found: Excerpt },
     #[error("{found} is not an IPv4 range")]
     Cidr { found: Excerpt },
     #[error("{cidr} has {} bits of network; use /{min} to /{max}", .cidr.prefix_len())]
@@ -182,6 +184,7 @@ impl Problem {
             | Self::Path { .. }
             | Self::Rendezvous { .. }
             | Self::Ipv4 { .. }
+            | Self::Group { .. }
             | Self::Missing => return None,
         };
         Some(text)

@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod api;
 mod common;
 pub mod edit;
 mod error;
@@ -30,6 +31,7 @@ mod tree;
 mod value;
 
 pub use address::{AddressError, DEFAULT_RELAY_PORT, PeerAddr, RelayInput, RelayInputError};
+pub use api::{Api, GroupName};
 pub use common::{Audit, Identity, Metrics, Security, Telemetry};
 pub use error::{ConfigError, Excerpt, Position, Problem, Shape};
 pub use names::unique_name;

@@ -8,6 +8,7 @@ use peerup_types::{DnsLabel, Multiaddr, PeerId};
 use crate::{
     VERSION,
     address::PeerAddr,
+    api::Api,
     common::{Identity, Security, Telemetry, check_version},
     error::{ConfigError, Problem},
     resolved::Resolved,
@@ -30,6 +31,7 @@ pub struct NodeConfig {
     pub services: BTreeMap<DnsLabel, Service>,
     pub names: BTreeMap<DnsLabel, PeerId>,
     pub telemetry: Telemetry,
+    pub api: Api,
     pub vpn: Vpn,
 }
 
@@ -127,6 +129,7 @@ const ROOT_KEYS: &[&str] = &[
     "services",
     "names",
     "telemetry",
+    "api",
     "vpn",
 ];
 
@@ -148,6 +151,7 @@ impl NodeConfig {
             services: services(&root)?,
             names: names(&root)?,
             telemetry: Telemetry::read(&root)?,
+            api: Api::read(&root)?,
             vpn: Vpn::read(&root)?,
         })
     }
@@ -181,6 +185,7 @@ impl NodeConfig {
             ("services", Resolved::Section(self.services.iter().map(service).collect())),
             ("names", Resolved::Section(self.names.iter().map(name).collect())),
             ("telemetry", self.telemetry.resolved()),
+            ("api", self.api.resolved()),
             ("vpn", self.vpn.resolved()),
         ])
     }

@@ -56,6 +56,8 @@ telemetry:
     listen_address: \"[::1]:9091\"
   audit:
     enabled: true
+api:
+  group: netadmin
 vpn:
   enabled: false
   interface: tun7
@@ -118,6 +120,8 @@ telemetry:
     listen_address: 127.0.0.1:9091
   audit:
     enabled: false
+api:
+  group: null
 vpn:
   enabled: true
   interface: peerup0
@@ -252,6 +256,7 @@ fn a_value_that_cannot_work_is_refused_where_it_stands() {
         "vpn: {cidr: 10.64.0.2/16}" => Problem::CidrHostBits { .. }, 1:13;
         "vpn: {mtu: 1279}" => Problem::Integer { min: 1280, max: 9000, .. }, 1:12;
         "vpn: {mtu: 9001}" => Problem::Integer { .. }, 1:12;
+        "api: {group: '1000'}" => Problem::Group { .. }, 1:14;
         "vpn: {interface: a-name-too-long-for-linux}" => Problem::Interface { .. }, 1:18;
         "vpn: {address: 10.65.0.1}" => Problem::AddressOutside { .. }, 1:16;
         "vpn: {address: 10.64.0.0}" => Problem::AddressReserved { .. }, 1:16;

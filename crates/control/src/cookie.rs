@@ -1,9 +1,9 @@
 //! The cookie: 32 random bytes in hex, new at each start of the daemon, readable only by the owner (ADR F02).
 
 use std::{
-    fs::{self, OpenOptions},
+    fs::{self, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, chown},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, chown},
     path::Path,
 };
 
@@ -29,19 +29,21 @@ impl Cookie {
         self.0.as_bytes().ct_eq(presented).into()
     }
 
-    /// Replaces the file at `path`: created private beside it, then renamed, so it is never readable by others and
-    /// never half written.
-    pub(crate) fn write(&self, path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    /// Replaces the file at `path`: created beside it, then renamed, so it is never readable by others and never half
+    /// written.
+    pub(crate) fn write(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
         let temporary = path.with_extension(format!("{:08x}.tmp", rand::random::<u32>()));
-        let written = self.write_new(&temporary, owner).and_then(|()| fs::rename(&temporary, path));
+        let written = self.write_new(&temporary, mode, owner).and_then(|()| fs::rename(&temporary, path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         written
     }
 
-    fn write_new(&self, path: &Path, owner: Option<(u32, u32)>) -> io::Result<()> {
+    fn write_new(&self, path: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // The umask may have taken a group away that is meant to read it.
+        file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(self.0.as_bytes())?;
         match owner {
             Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
@@ -64,8 +66,6 @@ impl Cookie {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -73,7 +73,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(".daemon-cookie");
         let cookie = Cookie::generate();
-        cookie.write(&path, None).unwrap();
+        cookie.write(&path, 0o600, None).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(Cookie::read(&path).unwrap().matches(cookie.as_str().as_bytes()));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);

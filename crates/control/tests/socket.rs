@@ -6,13 +6,13 @@ mod common;
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, net::UnixListener as StdListener},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use common::{Daemon, bad_code, code, options, own_uids};
 use peerup_control::{
-    BindError, Client, ClientError, ErrorKind, Runtime, Server,
+    BindError, BindOptions, Client, ClientError, ErrorKind, Runtime, Server, SocketGroup,
     api::{AuthAdd, DownReport, InviteEvent, InviteRequest, JoinRequest, PingRequest},
 };
 use peerup_types::PeerId;
@@ -87,6 +87,21 @@ async fn a_uid_outside_the_list_is_refused_even_with_the_cookie() {
     assert_eq!(error.kind, ErrorKind::NotAuthorised);
     assert!(error.hint.is_some());
     daemon.stop().await;
+}
+
+#[tokio::test]
+async fn members_of_the_group_are_admitted_and_nobody_else() {
+    for (member, expected) in [(true, None), (false, Some(ErrorKind::NotAuthorised))] {
+        let dir = tempfile::tempdir().unwrap();
+        let group = SocketGroup { admits: Arc::new(move |_, _| member) };
+        let options = BindOptions { group: Some(group), ..options(dir.path(), vec![]) };
+        let daemon = Daemon::start_with(dir, options).await;
+        assert_eq!(daemon.client().await.overview().await.err().map(|error| error.kind), expected);
+        for (file, mode) in [(daemon.socket(), 0o660), (daemon.cookie(), 0o640)] {
+            assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, mode, "{file:?}");
+        }
+        daemon.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -36,6 +36,8 @@ pub enum DaemonError {
     Network(#[from] peerup_netcfg::NetworkError),
     #[error("cannot drop privileges")]
     Privileges(#[from] peerup_service::PrivilegeError),
+    #[error("cannot let api.group use the control socket")]
+    Group(#[from] peerup_service::GroupError),
     #[error("cannot find out who runs peerup")]
     User(#[from] peerup_service::UserError),
     #[error("cannot set up the peer-to-peer network")]
@@ -76,6 +78,7 @@ impl DaemonError {
             Self::Range(peerup_netcfg::RangeError::Conflict(conflict)) => Some(conflict.hint()),
             Self::Tun(error) => Some(error.hint().into()),
             Self::Network(error) => error.hint().map(Into::into),
+            Self::Group(error) => Some(error.hint()),
             Self::User(error) => Some(error.hint().into()),
             Self::Bind(peerup_control::BindError::AlreadyRunning { .. }) => Some("peerup status".into()),
             Self::Exhausted(_) | Self::Prefix(_) => Some("choose a larger vpn.cidr".into()),

@@ -2,11 +2,11 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use peerup_control::{BindOptions, Runtime, Server};
+use peerup_control::{BindOptions, Runtime, Server, SocketGroup};
 use peerup_membership::Membership;
 use peerup_node::{Node, NodeConfig};
 use peerup_service::{
-    InvokingUser, Keep, Target, drop_privileges,
+    InvokingUser, Keep, Target, UserGroup, drop_privileges,
     files::{FileLock, create_private_dir},
 };
 use peerup_swarm::{PeerSwarm, Profile, SwarmConfig};
@@ -163,6 +163,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
         false => None,
     };
     let keep = if up.is_some() { Keep::NetAdmin } else { Keep::Nothing };
+    let group = shared_with(&files)?;
     drop_privileges(Target::owner_of(&files.state.dir)?, keep)?;
 
     let _control = control.enter();
@@ -176,6 +177,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
         socket: files.state.socket.clone(),
         cookie: files.state.cookie.clone(),
         allowed_uids: vec![0, user.uid],
+        group,
         owner: None,
     }))?;
     let (sender, requests) = mpsc::channel(REQUESTS);
@@ -203,6 +205,18 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     drop(_control);
     let handle = NodeHandle::new(sender);
     Ok((Running { control, controller, server, handle, _lock: lock }, report))
+}
+
+/// Lets the group of `api.group` into the directory while that may still take a privilege.
+fn shared_with(files: &Files) -> Result<Option<SocketGroup>, DaemonError> {
+    let Some(name) = &files.config.api.group else { return Ok(None) };
+    let group = UserGroup::named(name.as_str())?;
+    if let Some(dir) = files.state.socket_dir_elsewhere() {
+        tracing::warn!(dir = %dir.display(), "api.group: the path is too long for a socket, and where it went only its owner may enter");
+        return Ok(None);
+    }
+    group.share(&files.state.dir)?;
+    Ok(Some(SocketGroup { admits: Arc::new(move |uid, gid| group.has_member(uid, gid)) }))
 }
 
 async fn interface_up(

@@ -10,12 +10,14 @@
 
 mod detach;
 pub mod files;
+mod group;
 mod interfaces;
 pub mod notify;
 mod privileges;
 mod user;
 
 pub use detach::{Background, DetachError, ReadyError, announce, detach};
+pub use group::{GroupError, UserGroup};
 pub use interfaces::interface_addresses;
 pub use privileges::{Held, Keep, PrivilegeError, Target, drop_privileges, has_net_admin};
 pub use user::{InvokingUser, UserError, host_name};

@@ -169,6 +169,7 @@ impl Daemon {
             socket: dir.path().join("peerup.sock"),
             cookie: dir.path().join(".daemon-cookie"),
             allowed_uids: vec![own_uid()],
+            group: None,
             owner: None,
         };
         let server = Server::bind(options).await.unwrap();

@@ -7,7 +7,10 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Lines},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
 };
@@ -73,6 +76,30 @@ fn a_socket_that_moves_finds_a_private_directory_or_the_daemon_does_not_start() 
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{said}");
     assert!(said.contains("can be changed by other users") && said.contains("chmod 700"), "{said}");
+}
+
+#[test]
+fn members_of_the_api_group_may_ask_and_others_may_not() {
+    if nix::unistd::geteuid().as_raw() != 0 {
+        return;
+    }
+    let (group, gid) = ("daemon", nix::unistd::Group::from_name("daemon").unwrap().unwrap().gid.as_raw());
+    let base = TempDir::new().unwrap();
+    fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let dir = base.path().join("node");
+    fs::create_dir(&dir).unwrap();
+    write(&dir.join("config.yaml"), &format!("{NO_INTERFACE}api: {{group: {group}}}\n"));
+    give_away(&dir);
+    let _daemon = Process::start(&dir, &["daemon", "--config", "config.yaml"]);
+    let mode = |file: &str| fs::metadata(dir.join(file)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode("peerup.sock"), mode(".daemon-cookie"), mode("")), (0o660, 0o640, 0o2750));
+    assert_eq!(mode("identity.key"), 0o600);
+    for (gid, expected) in [(gid, 0), (NOBODY - 1, 1)] {
+        let mut ask = Command::new(peerup());
+        ask.args(["daemon", "status", "--config"]).arg(dir.join("config.yaml")).env_remove("PEERUP_CONFIG");
+        let output = ask.current_dir("/").uid(NOBODY - 1).gid(gid).output().unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{gid}: {output:?}");
+    }
 }
 
 fn write(file: &Path, text: &str) {

@@ -10,7 +10,7 @@ mod endpoint;
 mod routes;
 mod socket;
 
-use std::{future::Future, io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, io, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -44,8 +44,24 @@ pub struct BindOptions {
     pub cookie: PathBuf,
     /// Who may ask: the daemon's own uid, 0, and the user behind sudo. Anyone else is refused even with the cookie.
     pub allowed_uids: Vec<u32>,
+    /// Who may ask besides them.
+    pub group: Option<SocketGroup>,
     /// Who owns socket and cookie, when it is not the daemon's own user.
     pub owner: Option<(u32, u32)>,
+}
+
+/// A group that may use the socket. The directory belongs to it and hands its group on to what is created inside, so
+/// that this room changes modes only.
+#[derive(Clone)]
+pub struct SocketGroup {
+    /// Whether a uid, whose process runs under this gid, is a member.
+    pub admits: Arc<dyn Fn(u32, u32) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for SocketGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketGroup").finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +85,7 @@ pub struct Server {
     listener: std::os::unix::net::UnixListener,
     cookie: Cookie,
     allowed_uids: Vec<u32>,
+    group: Option<SocketGroup>,
     files: SocketFiles,
 }
 
@@ -79,11 +96,12 @@ impl Server {
     }
 
     pub async fn bind(options: BindOptions) -> Result<Self, BindError> {
-        let BindOptions { socket, cookie: cookie_path, allowed_uids, owner } = options;
-        let (listener, files) = socket::bind(socket, cookie_path, owner).await?;
+        let BindOptions { socket, cookie: cookie_path, allowed_uids, group, owner } = options;
+        let (socket_mode, cookie_mode) = if group.is_some() { (0o660, 0o640) } else { (0o600, 0o600) };
+        let (listener, files) = socket::bind(socket, cookie_path, socket_mode, owner).await?;
         let cookie = Cookie::generate();
-        cookie.write(files.cookie(), owner).map_err(|source| files.cookie_error(source))?;
-        Ok(Self { listener, cookie, allowed_uids, files })
+        cookie.write(files.cookie(), cookie_mode, owner).map_err(|source| files.cookie_error(source))?;
+        Ok(Self { listener, cookie, allowed_uids, group, files })
     }
 
     /// Answers until `shutdown` resolves. Runs on any tokio runtime, not only the one it was bound on.
@@ -94,7 +112,7 @@ impl Server {
     ) -> Result<(), ServeError> {
         let listener = UnixListener::from_std(self.listener).map_err(ServeError::Listener)?;
         let router = routes::router(runtime, self.cookie);
-        let door = Door { router, allowed_uids: self.allowed_uids };
+        let door = Door { router, allowed_uids: self.allowed_uids, group: self.group };
         let (stop, stopping) = watch::channel(());
         let mut connections = JoinSet::new();
         accept_until(shutdown, &listener, &door, &stopping, &mut connections).await;
@@ -113,12 +131,17 @@ impl Server {
 struct Door {
     router: Router,
     allowed_uids: Vec<u32>,
+    group: Option<SocketGroup>,
 }
 
 impl Door {
+    fn admits(&self, uid: u32, gid: u32) -> bool {
+        self.allowed_uids.contains(&uid) || self.group.as_ref().is_some_and(|group| (group.admits)(uid, gid))
+    }
+
     fn open(&self, stream: &UnixStream) -> Router {
         match stream.peer_cred() {
-            Ok(credentials) if self.allowed_uids.contains(&credentials.uid()) => self.router.clone(),
+            Ok(credentials) if self.admits(credentials.uid(), credentials.gid()) => self.router.clone(),
             Ok(credentials) => {
                 warn!(uid = credentials.uid(), "refused a local user at the control socket");
                 routes::refusal()

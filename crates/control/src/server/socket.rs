@@ -52,6 +52,7 @@ impl Drop for SocketFiles {
 pub(super) async fn bind(
     socket: PathBuf,
     cookie: PathBuf,
+    mode: u32,
     owner: Option<(u32, u32)>,
 ) -> Result<(UnixListener, SocketFiles), BindError> {
     let failed = |source| BindError::Socket { socket: socket.clone(), source };
@@ -60,7 +61,7 @@ pub(super) async fn bind(
     if answers(&socket).await {
         return Err(BindError::AlreadyRunning { socket });
     }
-    let (listener, inode) = create(&socket, owner).map_err(failed)?;
+    let (listener, inode) = create(&socket, mode, owner).map_err(failed)?;
     Ok((listener, SocketFiles { socket, cookie, inode }))
 }
 
@@ -77,21 +78,26 @@ async fn answers(socket: &Path) -> bool {
 
 /// Binds in a fresh directory that only this user can enter, sets mode and owner, and renames the finished socket to
 /// its name; a stale socket there is replaced.
-fn create(socket: &Path, owner: Option<(u32, u32)>) -> io::Result<(UnixListener, u64)> {
+fn create(socket: &Path, mode: u32, owner: Option<(u32, u32)>) -> io::Result<(UnixListener, u64)> {
     refuse_other_files(socket)?;
     // Shorter than `peerup.sock`: sun_path holds 108 bytes.
     let nursery = parent(socket).join(format!(".{:06x}", rand::random::<u32>() >> 8));
     DirBuilder::new().mode(0o700).create(&nursery)?;
-    let created = create_in(&nursery, socket, owner);
+    let created = create_in(&nursery, socket, mode, owner);
     let _ = fs::remove_dir_all(&nursery);
     created
 }
 
-fn create_in(nursery: &Path, socket: &Path, owner: Option<(u32, u32)>) -> io::Result<(UnixListener, u64)> {
+fn create_in(
+    nursery: &Path,
+    socket: &Path,
+    mode: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<(UnixListener, u64)> {
     let newborn = nursery.join("s");
     let listener = UnixListener::bind(&newborn)?;
     listener.set_nonblocking(true)?;
-    fs::set_permissions(&newborn, Permissions::from_mode(0o600))?;
+    fs::set_permissions(&newborn, Permissions::from_mode(mode))?;
     if let Some((uid, gid)) = owner {
         chown(&newborn, Some(uid), Some(gid))?;
     }

@@ -39,7 +39,12 @@ impl Daemon {
     }
 
     pub async fn start_in(dir: tempfile::TempDir, uids: Vec<u32>) -> Self {
-        let server = Server::bind(options(dir.path(), uids)).await.unwrap();
+        let options = options(dir.path(), uids);
+        Self::start_with(dir, options).await
+    }
+
+    pub async fn start_with(dir: tempfile::TempDir, options: BindOptions) -> Self {
+        let server = Server::bind(options).await.unwrap();
         let node = Arc::new(FakeNode::default());
         let (stop, stopped) = oneshot::channel();
         let runtime = node.clone();
@@ -78,7 +83,13 @@ impl Daemon {
 }
 
 pub fn options(dir: &Path, allowed_uids: Vec<u32>) -> BindOptions {
-    BindOptions { socket: dir.join("peerup.sock"), cookie: dir.join("cookie"), allowed_uids, owner: None }
+    BindOptions {
+        socket: dir.join("peerup.sock"),
+        cookie: dir.join("cookie"),
+        allowed_uids,
+        group: None,
+        owner: None,
+    }
 }
 
 pub fn own_uids() -> Vec<u32> {
