@@ -1,10 +1,12 @@
 //! The Internet checksum (RFC 1071) and its incremental update (RFC 1624).
 
+use std::net::IpAddr;
+
 /// 32-bit words added side by side.
 const LANES: usize = 8;
 
 /// Over all parts as if they were one; each but the last has an even length.
-pub(crate) fn internet(parts: &[&[u8]]) -> u16 {
+pub fn internet(parts: &[&[u8]]) -> u16 {
     !fold(parts.iter().map(|part| u64::from(sum(part))).sum())
 }
 
@@ -37,13 +39,23 @@ fn fold(mut sum: u64) -> u16 {
     sum as u16
 }
 
+/// The sum over the pseudo-header of a transport of `len` bytes (RFC 9293 §3.1, RFC 8200 §8.1), not inverted: what a
+/// kernel leaves in the field of a checksum that is to be completed.
+pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> u16 {
+    let word = |addr: IpAddr| match addr {
+        IpAddr::V4(v4) => u64::from(sum(&v4.octets())),
+        IpAddr::V6(v6) => u64::from(sum(&v6.octets())),
+    };
+    fold(word(source) + word(destination) + u64::from(protocol) + len as u64)
+}
+
 /// A sum (not inverted, as a pseudo-header leaves it behind) after one word it covers went from `old` to `new`.
-pub(crate) fn replace(sum: u16, old: u16, new: u16) -> u16 {
+pub fn replace(sum: u16, old: u16, new: u16) -> u16 {
     fold(u64::from(sum) + u64::from(!old) + u64::from(new))
 }
 
 /// The checksum after one 16-bit word it covers went from `old` to `new`.
-pub(crate) fn update(checksum: u16, old: u16, new: u16) -> u16 {
+pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     // RFC 1624, equation 3: HC' = ~(~HC + ~m + m')
     !replace(!checksum, old, new)
 }

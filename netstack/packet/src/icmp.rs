@@ -32,6 +32,8 @@ pub enum Unreachable {
     NoRoute,
     /// The destination would be reached this way, but does not answer.
     Host,
+    /// The destination is there, and nobody listens on the port.
+    Port,
     /// A rule forbids the packet.
     AdminProhibited,
 }
@@ -49,10 +51,12 @@ pub fn unreachable(original: &IpPacket<'_>, from: IpAddr, why: Unreachable) -> O
     let (kind, code) = match (original.is_ipv4(), why) {
         (true, Unreachable::NoRoute) => (3, 0),
         (true, Unreachable::Host) => (3, 1),
+        (true, Unreachable::Port) => (3, 3),
         (true, Unreachable::AdminProhibited) => (3, 13),
         (false, Unreachable::NoRoute) => (1, 0),
         (false, Unreachable::AdminProhibited) => (1, 1),
         (false, Unreachable::Host) => (1, 3),
+        (false, Unreachable::Port) => (1, 4),
     };
     answer(original, from, Message { kind, code, rest: [0; 4] })
 }

@@ -10,7 +10,7 @@
 //! Nothing here decides, waits or reads a clock.
 #![forbid(unsafe_code)]
 
-mod checksum;
+pub mod checksum;
 mod extensions;
 mod flow;
 #[doc(hidden)]
