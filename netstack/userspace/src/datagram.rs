@@ -63,7 +63,10 @@ mod tests {
         let addr = |byte: u8, port: u16| SocketAddr::from(([byte; 16], port));
         assert_eq!(udp(addr(0xfd, 53), addr(0xfe, 5000), b"odd").unwrap(), expected);
         let mut expected = Vec::new();
-        PacketBuilder::ipv4([10, 64, 0, 1], [10, 64, 0, 2], 64).udp(53, 5000).write(&mut expected, b"odd").unwrap();
+        PacketBuilder::ipv4([10, 64, 0, 1], [10, 64, 0, 2], 64)
+            .udp(53, 5000)
+            .write(&mut expected, b"odd")
+            .unwrap();
         // etherparse forbids fragmentation; what is sent here may be fragmented.
         expected[6] = 0;
         expected[10..12].copy_from_slice(&[0, 0]);

@@ -89,7 +89,8 @@ impl Partial {
         let overlaps = before.is_some_and(|before| before > offset) || after.is_some_and(|at| at < end);
         let uneven = more && !data.len().is_multiple_of(8);
         let beyond = self.end.is_some_and(|known| end > known || (!more && end != known));
-        if overlaps || uneven || beyond || data.is_empty() || end > LONGEST || self.pieces.len() >= MAX_PIECES {
+        if overlaps || uneven || beyond || data.is_empty() || end > LONGEST || self.pieces.len() >= MAX_PIECES
+        {
             return Err(Refused);
         }
         if !more {
@@ -189,7 +190,7 @@ pub(crate) fn cut(packet: &[u8], mtu: usize, id: u32, mut push: impl FnMut(Vec<u
         if v4 {
             header[2..4].copy_from_slice(&((header_len + chunk.len()) as u16).to_be_bytes());
             header[4..6].copy_from_slice(&(id as u16).to_be_bytes());
-            let field = offset / 8 | if more { 0x2000 } else { 0 };
+            let field = (offset / 8) | if more { 0x2000 } else { 0 };
             header[6..8].copy_from_slice(&field.to_be_bytes());
             fix_v4(header);
         } else {

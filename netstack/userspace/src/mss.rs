@@ -53,7 +53,11 @@ mod tests {
 
     #[test]
     fn the_option_is_found_behind_others_and_only_in_a_syn() {
-        let options = [TcpOptionElement::Noop, TcpOptionElement::WindowScale(7), TcpOptionElement::MaximumSegmentSize(1340)];
+        let options = [
+            TcpOptionElement::Noop,
+            TcpOptionElement::WindowScale(7),
+            TcpOptionElement::MaximumSegmentSize(1340),
+        ];
         for syn in [false, true] {
             let mut bytes = Vec::new();
             let tcp = PacketBuilder::ipv4([10, 64, 0, 1], [10, 64, 0, 2], 64).tcp(1, 2, 3, 4);

@@ -118,8 +118,10 @@ impl Nat {
         };
         let port = if is_taken(flow.port) { pick(&is_taken)? } else { flow.port };
         self.outward.insert(inside, port);
-        self.inward
-            .insert(Outside { port, ..flow }, Mapping { session: inside.session, port: flow.port, used: now });
+        self.inward.insert(
+            Outside { port, ..flow },
+            Mapping { session: inside.session, port: flow.port, used: now },
+        );
         Some(port)
     }
 
@@ -251,9 +253,8 @@ fn rewrite(header: &[u8], packet: &mut [u8], seen: &Seen, port: u16) {
 
 /// Changes a word and the checksum that covers it.
 fn replace_word(bytes: &mut [u8], at: usize, sum_at: usize, new: u16) -> Option<()> {
-    let word = |bytes: &[u8], at: usize| {
-        bytes.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
-    };
+    let word =
+        |bytes: &[u8], at: usize| bytes.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
     let sum = checksum::update(word(bytes, sum_at)?, word(bytes, at)?, new);
     bytes[at..at + 2].copy_from_slice(&new.to_be_bytes());
     bytes[sum_at..sum_at + 2].copy_from_slice(&sum.to_be_bytes());

@@ -12,9 +12,7 @@ use std::{
 use peerup_packet::IpPacket;
 use smoltcp::{
     iface::{Config, Interface, SocketHandle, SocketSet},
-    phy::{
-        Checksum, Device, DeviceCapabilities, Medium, RxToken, SegmentationCapabilities, TxToken,
-    },
+    phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, SegmentationCapabilities, TxToken},
     socket::tcp::{CongestionControl, ConnectError, ListenError, Socket, SocketBuffer, State},
     time::{Duration as SmolDuration, Instant as SmolInstant},
     wire::{HardwareAddress, IpAddress, IpCidr},

@@ -64,12 +64,13 @@ fn the_index_links_every_decision_record() {
 }
 
 #[test]
-fn numbers_of_decision_records_have_no_gaps_and_no_twins() {
+fn numbers_of_decision_records_have_no_twins() {
     let tree = Tree::read();
     let mut numbers: Vec<String> = records(&tree).map(|r| number(&r).to_owned()).collect();
+    let all = numbers.len();
     numbers.sort();
-    let expected: Vec<String> = (0..numbers.len()).map(|n| format!("{n:04}")).collect();
-    assert_eq!(numbers, expected);
+    numbers.dedup();
+    assert_eq!(numbers.len(), all, "{numbers:?}");
 }
 
 #[test]

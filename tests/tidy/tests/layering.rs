@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-trust", 1),
     ("peerup-membership", 1),
     ("peerup-router", 1),
+    ("peerup-userspace", 1),
     ("peerup-node", 1),
     ("peerup-transport", 2),
     ("peerup-swarm", 2),
