@@ -1,4 +1,4 @@
-//! A configuration with every default filled in, for `config show`.
+//! A configuration with every default filled in, for `config show`; and values for [`edit`](crate::edit).
 //!
 //! Printed it is YAML that parses back to the same configuration; serialised it keeps numbers and booleans
 //! apart from text, for `--json`.
@@ -6,6 +6,8 @@
 use std::{fmt, path::Path};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
+
+use crate::tree::Plain;
 
 /// A value as it would be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,11 +21,11 @@ pub enum Resolved {
 }
 
 impl Resolved {
-    pub(crate) fn section<const N: usize>(entries: [(&str, Self); N]) -> Self {
+    pub fn section<const N: usize>(entries: [(&str, Self); N]) -> Self {
         Self::Section(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
     }
 
-    pub(crate) fn text(value: impl ToString) -> Self {
+    pub fn text(value: impl ToString) -> Self {
         Self::Text(value.to_string())
     }
 
@@ -35,8 +37,21 @@ impl Resolved {
         value.map_or(Self::Absent, Self::text)
     }
 
-    pub(crate) fn texts(values: impl IntoIterator<Item: ToString>) -> Self {
+    pub fn texts(values: impl IntoIterator<Item: ToString>) -> Self {
         Self::List(values.into_iter().map(Self::text).collect())
+    }
+
+    pub(crate) fn plain(&self) -> Plain {
+        match self {
+            Self::Absent => Plain::Null,
+            Self::Bool(value) => Plain::Scalar(value.to_string()),
+            Self::Integer(value) => Plain::Scalar(value.to_string()),
+            Self::Text(text) => Plain::Scalar(text.clone()),
+            Self::List(items) => Plain::List(items.iter().map(Self::plain).collect()),
+            Self::Section(entries) => {
+                Plain::Map(entries.iter().map(|(key, value)| (key.clone(), value.plain())).collect())
+            }
+        }
     }
 
     fn write(&self, f: &mut fmt::Formatter<'_>, indent: usize) -> fmt::Result {
@@ -104,6 +119,19 @@ fn is_printable(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
+impl From<Plain> for Resolved {
+    fn from(plain: Plain) -> Self {
+        match plain {
+            Plain::Null => Self::Absent,
+            Plain::Scalar(text) => Self::Text(text),
+            Plain::List(items) => Self::List(items.into_iter().map(Self::from).collect()),
+            Plain::Map(entries) => {
+                Self::Section(entries.into_iter().map(|(key, value)| (key, value.into())).collect())
+            }
+        }
+    }
+}
+
 impl From<bool> for Resolved {
     fn from(value: bool) -> Self {
         Self::Bool(value)
@@ -149,7 +177,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::tree::{Node, Plain};
+    use crate::tree::Node;
 
     #[test]
     fn json_keeps_types_and_order() {

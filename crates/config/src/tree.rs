@@ -181,15 +181,21 @@ impl<'t> Builder<'t> {
         Node { value, span: self.scalar_bytes(style, span), at: position(span.start) }
     }
 
-    /// The parser's spans take in a comment after a quoted scalar, and the blank lines after `|` and `>`.
+    /// The parser's spans take in a comment after a quoted scalar and the blank lines after `|` and `>`, but not
+    /// these themselves.
     fn scalar_bytes(&self, style: ScalarStyle, span: Span) -> Range<usize> {
         let bytes = self.bytes(span);
         let text = &self.text[bytes.clone()];
-        let len = match style {
-            ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted => quoted_len(text),
-            ScalarStyle::Plain | ScalarStyle::Literal | ScalarStyle::Folded => text.trim_end().len(),
-        };
-        bytes.start..bytes.start + len
+        match style {
+            ScalarStyle::DoubleQuoted | ScalarStyle::SingleQuoted => {
+                bytes.start..bytes.start + quoted_len(text)
+            }
+            ScalarStyle::Plain => bytes.start..bytes.start + text.trim_end().len(),
+            ScalarStyle::Literal | ScalarStyle::Folded => {
+                let end = bytes.start + text.trim_end().len();
+                block_header(self.text, bytes.start).unwrap_or(bytes.start)..end
+            }
+        }
     }
 
     fn nested(
@@ -213,9 +219,20 @@ impl<'t> Builder<'t> {
             if event == Event::SequenceEnd {
                 let last = items.last().map(|item: &Node| item.span.end);
                 let layout = layout(start);
-                return Ok(self.collection(Value::List(layout, items), layout, last, start, span));
+                let first = items.first().map(|item| item.span.start);
+                let mut list = self.collection(Value::List(layout, items), layout, last, start);
+                let dash =
+                    ["- ", "-\n", "-\r"].iter().any(|dash| self.text[list.span.start..].starts_with(dash));
+                if layout == Layout::Block && (!dash || first == Some(list.span.start)) {
+                    self.begin_at_dash(&mut list);
+                }
+                return Ok(list);
             }
-            items.push(self.node((event, span))?);
+            let mut item = self.node((event, span))?;
+            if layout(start) == Layout::Block {
+                self.behind_dash(&mut item);
+            }
+            items.push(item);
         }
     }
 
@@ -227,14 +244,16 @@ impl<'t> Builder<'t> {
             if event == Event::MappingEnd {
                 let last = entries.last().map(|e| e.value.span.end.max(e.key_span.end));
                 let layout = layout(start);
-                return Ok(self.collection(Value::Map(layout, entries), layout, last, start, span));
+                return Ok(self.collection(Value::Map(layout, entries), layout, last, start));
             }
             let (key, key_span, key_at) = self.key((event, span))?;
             if let Some(first) = seen.insert(key.clone(), key_at) {
                 return Err(ConfigError::new(key, key_at, Problem::Duplicate { first }));
             }
             let next = self.next()?;
-            entries.push(Entry { key, key_span, key_at, value: self.node(next)? });
+            let mut value = self.node(next)?;
+            self.behind_colon(key_span.end, &mut value);
+            entries.push(Entry { key, key_span, key_at, value });
         }
     }
 
@@ -257,21 +276,70 @@ impl<'t> Builder<'t> {
         }
     }
 
-    fn collection(&self, value: Value, layout: Layout, last: Option<usize>, start: Span, end: Span) -> Node {
+    fn collection(&self, value: Value, layout: Layout, last: Option<usize>, start: Span) -> Node {
         let from = self.byte(start.start);
         let to = match (layout, last) {
             (Layout::Block, Some(last)) => last.max(from),
             (Layout::Block, None) => from,
-            (Layout::Flow, _) => self.after_bracket(end).max(from),
+            (Layout::Flow, last) => self.after_bracket(last.unwrap_or(from + 1)),
         };
         Node { value, span: from..to, at: position(start.start) }
     }
 
-    /// The closing bracket's own span would take in a comment after it.
-    fn after_bracket(&self, end: Span) -> usize {
-        let bracket = self.byte(end.start);
-        let found = self.text[bracket..].starts_with([']', '}']);
-        if found { bracket + 1 } else { bracket }
+    /// A list that is indented no further than its key begins for the parser with its first item.
+    fn begin_at_dash(&self, list: &mut Node) {
+        let Some(dash) = self.dash_before(list.span.start) else { return };
+        let above = &self.text[..dash];
+        let line = above.rsplit('\n').next().unwrap_or_default();
+        let column = line.trim_start_matches('\u{feff}').chars().count() + 1;
+        list.at = Position { line: above.matches('\n').count() + 1, column };
+        list.span.start = dash;
+    }
+
+    /// The `-` before `offset`, with nothing but blanks and comments between.
+    fn dash_before(&self, offset: usize) -> Option<usize> {
+        let mut before = &self.text[..offset];
+        loop {
+            before = before.trim_end_matches([' ', '\n', '\r']);
+            if before.ends_with('-') {
+                return Some(before.len() - 1);
+            }
+            let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+            before = &before[..line + before[line..].find('#')?];
+        }
+    }
+
+    /// A value that is not there stands behind its colon; the parser has it where the next token is.
+    fn behind_colon(&self, key_end: usize, value: &mut Node) {
+        let rest = &self.text[key_end..];
+        if value.span.is_empty() && rest.trim_start_matches(' ').starts_with(':') {
+            let colon = key_end + rest.find(':').unwrap_or_default() + 1;
+            value.span = colon..colon;
+        }
+    }
+
+    /// The same behind the dash of a list.
+    fn behind_dash(&self, item: &mut Node) {
+        if item.span.is_empty()
+            && let Some(dash) = self.dash_before(item.span.start)
+        {
+            item.span = dash + 1..dash + 1;
+        }
+    }
+
+    /// Past the bracket that closes a collection whose last entry ends at `at`; only blanks, commas and comments
+    /// stand between. The bracket's own event may point elsewhere.
+    fn after_bracket(&self, mut at: usize) -> usize {
+        loop {
+            let rest = &self.text[at..];
+            let inner = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ',' || c == ':');
+            at += rest.len() - inner.len();
+            match inner.chars().next() {
+                Some('#') => at += inner.find('\n').unwrap_or(inner.len()),
+                Some(']' | '}') => return at + 1,
+                Some(_) | None => return at,
+            }
+        }
     }
 
     fn bytes(&self, span: Span) -> Range<usize> {
@@ -298,6 +366,18 @@ fn quoted_len(text: &str) -> usize {
         }
     }
     text.len()
+}
+
+/// The `|` or `>` of the block scalar whose content starts at `content`.
+fn block_header(text: &str, content: usize) -> Option<usize> {
+    let above = text[..content].trim_end_matches(' ').trim_end();
+    let line = above.rfind('\n').map_or(0, |newline| newline + 1);
+    let comments = above[line..].match_indices(" #").map(|(offset, _)| line + offset);
+    comments.chain([above.len()]).find_map(|end| {
+        let header =
+            text[line..end].trim_end().trim_end_matches(|c: char| matches!(c, '+' | '-' | '1'..='9'));
+        header.ends_with(['|', '>']).then(|| line + header.len() - 1)
+    })
 }
 
 /// Block collections have no opening character, so their first event covers nothing.
@@ -350,7 +430,36 @@ mod tests {
         let text = "a:\n  - x\n  # about b\nb: |\n  long\n\n\nc:\n";
         let root = Node::parse(text).unwrap();
         assert_eq!(&text[root.entries()[0].value.span.clone()], "- x");
-        assert!(text[..root.entries()[1].value.span.end].ends_with("long"));
+        assert_eq!(&text[root.entries()[1].value.span.clone()], "|\n  long");
+    }
+
+    #[test]
+    fn a_list_begins_at_its_first_dash_also_when_it_is_not_indented() {
+        for (text, column) in [("a:\n- x\n- y", 1), ("a:\n  - x", 3), ("a:\n-\n  - x", 1), ("a:\n- - -1", 1)]
+        {
+            let root = Node::parse(text).unwrap();
+            let list = &root.entries()[0].value;
+            assert_eq!(list.at, Position { line: 2, column }, "{text:?}");
+            assert_eq!(list.span.start, "a:\n".len() + column - 1, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_scalar_begins_at_its_indicator() {
+        for (text, scalar) in [
+            ("a: |\n  x\n\n", "|\n  x"),
+            ("a: >-2 # b > c #d\n\n  x\nb: c", ">-2 # b > c #d\n\n  x"),
+            ("\"a #b\": |+ # c\n x\n", "|+ # c\n x"),
+            ("- |\n  # x\n- y", "|\n  # x"),
+        ] {
+            let root = Node::parse(text).unwrap();
+            let node = match &root.value {
+                Value::List(_, items) => &items[0],
+                Value::Map(_, entries) => &entries[0].value,
+                Value::Null | Value::Scalar(_) => panic!("{text:?}"),
+            };
+            assert_eq!(&text[node.span.clone()], scalar);
+        }
     }
 
     #[test]

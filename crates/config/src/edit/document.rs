@@ -3,149 +3,305 @@
 use std::ops::Range;
 
 use super::{
-    EditError, Edited,
-    fragment::{Fragment, Leaf, Style},
+    EditError,
+    change::{Change, Step},
+    fragment::{self, Style},
+    scan::Scan,
 };
 use crate::{
-    error::Shape,
+    resolved::Resolved,
     tree::{Entry, Layout, Node, Plain, Value},
 };
 
 pub struct Document<'t> {
     text: &'t str,
-    root: Node,
+    pub root: Node,
+    scan: Scan<'t>,
     style: Style,
 }
 
 /// Replace these bytes by this text.
 type Splice = (Range<usize>, String);
 
-/// Ends in [`EditError::Unsafe`] of the path being edited.
+/// `None` where the layout cannot be followed, which ends in [`EditError::Unsafe`].
 type Spliced = Option<Vec<Splice>>;
 
 impl<'t> Document<'t> {
     pub fn parse(text: &'t str) -> Result<Self, EditError> {
         let root = Node::parse(text).map_err(EditError::Text)?;
         let style = Style { newline: newline(text), step: step(&root) };
-        Ok(Self { text, root, style })
+        let scan = Scan::new(text, &root);
+        Ok(Self { text, root, scan, style })
     }
 
-    /// Texts of the list at `path`; `None` for an item that is not a scalar. Empty where there is no list.
-    pub fn items(&self, path: &[&str]) -> Vec<Option<&str>> {
-        let found = path.iter().try_fold(&self.root, |node, key| Some(&entry(node, key)?.value));
-        let Some(Node { value: Value::List(_, items), .. }) = found else { return Vec::new() };
-        items.iter().map(|item| item.as_text()).collect()
-    }
-
-    /// The text with `leaf` at `path`.
-    pub fn put(&self, path: &[&str], leaf: Leaf<'_>) -> Result<Edited, EditError> {
-        let mut expected = self.root.plain();
-        expected.put(path, leaf);
-        if expected == self.root.plain() {
-            return Ok(Edited::Unchanged);
-        }
-        let cursor = Cursor { node: &self.root, entry: None, in_flow: false };
-        let splices = self.put_below(cursor, path, 0, leaf)?;
-        self.apply(path, splices, &expected).map(Edited::Changed)
-    }
-
-    /// The text without item `index` of the list at `path`.
-    pub fn remove_item(&self, path: &[&str], index: usize) -> Result<String, EditError> {
-        let mut expected = self.root.plain();
-        expected.remove(path, index);
-        let splices = self.remove_splices(path, index);
-        self.apply(path, splices, &expected)
-    }
-
-    fn apply(&self, path: &[&str], splices: Spliced, expected: &Plain) -> Result<String, EditError> {
-        let refuse = || EditError::Unsafe { key: path.join(".") };
-        let mut splices = splices.ok_or_else(refuse)?;
+    /// The text after `step`, checked to mean what it should.
+    pub fn apply(&self, step: &Step) -> Result<String, EditError> {
+        let refuse = || EditError::Unsafe { key: step.path.join(".") };
+        let mut splices = self.splices(step).ok_or_else(refuse)?;
         splices.sort_by_key(|(range, _)| range.start);
         let mut text = self.text.to_owned();
         for (range, replacement) in splices.into_iter().rev() {
             text.replace_range(range, &replacement);
         }
-        let means_expected = Node::parse(&text).is_ok_and(|root| root.plain() == *expected);
+        let mut expected = self.root.plain();
+        expected.apply(&step.path, &step.change);
+        // Without its last entry a document is empty.
+        let emptied = |plain: &Plain| matches!(plain, Plain::Map(entries) if entries.is_empty());
+        let expected =
+            if step.path.is_empty() && emptied(&expected) { Plain::Null } else { expected.sorted() };
+        let means_expected = Node::parse(&text).is_ok_and(|root| {
+            let found = root.plain();
+            let found = if emptied(&found) { Plain::Null } else { found.sorted() };
+            found == expected
+        });
         means_expected.then_some(text).ok_or_else(refuse)
     }
 
-    fn put_below(
-        &self,
-        at: Cursor<'_>,
-        path: &[&str],
-        depth: usize,
-        leaf: Leaf<'_>,
-    ) -> Result<Spliced, EditError> {
-        let missing = Fragment { keys: &path[depth..], leaf };
-        let wrong = |expected| EditError::WrongShape {
-            key: path[..depth].join("."),
-            at: at.node.at,
-            expected,
-            found: at.node.shape(),
-        };
-        match (&at.node.value, path.get(depth), leaf) {
-            (Value::Null, _, _) => Ok(self.fill(at, missing)),
-            (Value::Map(_, entries), Some(_), _) if entries.is_empty() => Ok(self.fill(at, missing)),
-            (Value::Map(layout, entries), Some(key), _) => match entry(at.node, key) {
-                Some(entry) => self.put_below(at.enter(entry, *layout), path, depth + 1, leaf),
-                None => Ok(self.insert_entry(at, *layout, entries, missing)),
+    fn splices(&self, step: &Step) -> Spliced {
+        let place = self.place(&step.path)?;
+        match (&step.change, &place.node.value) {
+            (Change::Replace(value), _) => self.replace(&place, value),
+            (Change::PutEntry(key, value), Value::Map(layout, entries)) => match entries.last() {
+                None => self.replace(&place, &Resolved::Section(vec![(key.clone(), value.clone())])),
+                Some(last) => self.put_entry(&place, *layout, last, (key, value)),
             },
-            (Value::List(_, items), None, Leaf::Item(_)) if items.is_empty() => Ok(self.fill(at, missing)),
-            (Value::List(layout, items), None, Leaf::Item(_)) => Ok(self.append(at, *layout, items, missing)),
-            (Value::Scalar(_), None, Leaf::Scalar(_)) => Ok(self.on_one_line(&at.node.span, missing.flow())),
-            (_, Some(_), _) => Err(wrong(Shape::Section)),
-            (_, None, Leaf::Scalar(_)) => Err(wrong(Shape::Value)),
-            (_, None, Leaf::Item(_)) => Err(wrong(Shape::List)),
+            (Change::PutItem(number, value), Value::List(layout, items)) => match items.last() {
+                None => self.replace(&place, &Resolved::List(vec![value.clone()])),
+                Some(_) => self.put_item(place.node, *layout, items, *number, value),
+            },
+            (Change::RemoveEntry(key), Value::Map(layout, entries)) => {
+                let index = entries.iter().position(|entry| entry.key == *key)?;
+                self.remove_entry(&place, *layout, entries, index)
+            }
+            (Change::RemoveItem(index), Value::List(layout, items)) => {
+                self.remove_item(&place, *layout, items, *index)
+            }
+            (
+                Change::PutEntry(..) | Change::PutItem(..) | Change::RemoveEntry(_) | Change::RemoveItem(_),
+                Value::Null | Value::Scalar(_) | Value::List(..) | Value::Map(..),
+            ) => None,
         }
     }
 
-    /// Gives a key without value, or with `{}`, `[]` or `~`, its first content.
-    fn fill(&self, at: Cursor<'_>, fragment: Fragment<'_>) -> Spliced {
-        let span = &at.node.span;
-        let Some(entry) = at.entry else { return self.fill_root(span, fragment) };
+    fn place(&self, path: &[String]) -> Option<Place<'_>> {
+        let root = Place { node: &self.root, holder: Holder::Root, in_flow: false };
+        path.iter().try_fold(root, |place, segment| place.enter(segment))
+    }
+
+    fn replace(&self, place: &Place<'_>, value: &Resolved) -> Spliced {
+        let node = place.node;
+        let block = matches!(node.value, Value::Map(Layout::Block, _) | Value::List(Layout::Block, _));
+        let one_line = !self.text[node.span.clone()].contains('\n');
+        match place.holder {
+            Holder::Root if node.span.is_empty() => {
+                Some(vec![self.new_section(&fragment::lines(value, 0, self.style))])
+            }
+            Holder::Entry(entry) if block && !place.in_flow => self.replace_block(node, entry, value),
+            Holder::Entry(entry) if one_line && !place.in_flow && !fragment::is_inline(value) => {
+                self.unfold(node, entry, value)
+            }
+            Holder::Root | Holder::Entry(_) | Holder::Item { .. } => self.replace_inline(place, value),
+        }
+    }
+
+    /// A value on its key's line becomes lines below it.
+    fn unfold(&self, node: &Node, entry: &Entry, value: &Resolved) -> Spliced {
         let colon = self.after_colon(entry)?;
-        let one_value = matches!(fragment, Fragment { keys: [], leaf: Leaf::Scalar(_) });
-        if one_value || at.in_flow || self.text[colon..span.end.max(colon)].contains('\n') {
-            return match span.is_empty() {
-                true => Some(vec![(colon..colon, format!(" {}", fragment.flow()))]),
-                false => self.on_one_line(span, fragment.flow()),
-            };
+        let end = node.span.end.max(colon);
+        if self.text[colon..end].contains('\n') {
+            return Some(vec![(node.span.clone(), fragment::flow(value))]);
         }
-        let lines = fragment.block(entry.key_at.column - 1 + self.style.step, self.style);
-        let below = self.lines_at(self.line_end(span.end.max(colon)), &lines);
-        Some(vec![(colon..span.end.max(colon), String::new()), below])
+        let lines = fragment::lines(value, entry.key_at.column - 1 + self.style.step, self.style);
+        Some(vec![(colon..end, String::new()), self.lines_at(self.scan.line_end(end), &lines)])
     }
 
-    fn fill_root(&self, span: &Range<usize>, fragment: Fragment<'_>) -> Spliced {
-        match span.is_empty() {
-            true => Some(vec![self.new_section(&fragment.block(0, self.style))]),
-            false => self.on_one_line(span, fragment.flow()),
+    /// The lines below a key are replaced; the comments among them stay.
+    fn replace_block(&self, node: &Node, entry: &Entry, value: &Resolved) -> Spliced {
+        let colon = self.after_colon(entry)?;
+        let lines = self.scan.line_start(node.span.start)..self.scan.line_end(node.span.end);
+        if lines.start < colon || !self.scan.starts_line(node.span.start) {
+            return None;
         }
+        // Items may stand as far left as the key above them, keys may not.
+        let key = entry.key_at.column - 1;
+        let indent = match (self.scan.indent(node.span.start), value) {
+            (indent, Resolved::Section(_)) if indent <= key => key + self.style.step,
+            (indent, _) => indent,
+        };
+        let mut kept = self.kept_comments(&lines, indent, Trailing::Keep);
+        if fragment::is_inline(value) {
+            return Some(vec![(colon..colon, format!(" {}", fragment::flow(value))), (lines, kept)]);
+        }
+        kept.push_str(&fragment::lines(value, indent, self.style));
+        Some(vec![(lines, kept)])
     }
 
-    /// Replaces a value that holds neither comments nor line breaks.
-    fn on_one_line(&self, span: &Range<usize>, replacement: String) -> Spliced {
-        let old = &self.text[span.clone()];
-        (!old.contains('\n')).then(|| vec![(span.clone(), replacement)])
+    /// The new value stands on one line where the old one began; comments inside it move below.
+    fn replace_inline(&self, place: &Place<'_>, value: &Resolved) -> Spliced {
+        let span = &place.node.span;
+        let flow = fragment::flow(value);
+        if span.is_empty() {
+            let gap = self.gap(place)?;
+            return Some(vec![(gap..gap, format!(" {flow}"))]);
+        }
+        let indent = self.scan.indent(span.start);
+        let kept = self.kept_comments(span, indent, Trailing::Keep);
+        let mut splices = vec![(span.clone(), flow)];
+        if !kept.is_empty() {
+            splices.push(self.lines_at(self.scan.line_end(span.end), &kept));
+        }
+        Some(splices)
     }
 
-    fn insert_entry(
+    fn put_entry(
         &self,
-        at: Cursor<'_>,
+        place: &Place<'_>,
         layout: Layout,
-        entries: &[Entry],
-        fragment: Fragment<'_>,
+        last: &Entry,
+        (key, value): (&str, &Resolved),
     ) -> Spliced {
-        let (first, last) = (entries.first()?, entries.last()?);
         let end = self.entry_end(last);
         if layout == Layout::Flow {
-            return Some(vec![(end..end, format!(", {}", fragment.flow_entry()))]);
+            return Some(vec![(end..end, format!(", {}", fragment::flow_entry(key, value)))]);
         }
-        let lines = fragment.block(first.key_at.column - 1, self.style);
-        match at.entry {
-            Some(_) => Some(vec![self.lines_at(self.line_end(end), &lines)]),
-            None => Some(vec![self.new_section(&lines)]),
+        let lines = fragment::entry_lines(key, value, last.key_at.column - 1, self.style);
+        match place.holder {
+            Holder::Root => Some(vec![self.new_section(&lines)]),
+            Holder::Entry(_) | Holder::Item { .. } => {
+                Some(vec![self.lines_at(self.scan.line_end(end), &lines)])
+            }
         }
+    }
+
+    fn put_item(
+        &self,
+        node: &Node,
+        layout: Layout,
+        items: &[Node],
+        number: usize,
+        value: &Resolved,
+    ) -> Spliced {
+        if layout == Layout::Flow {
+            let flow = fragment::flow(value);
+            return Some(match items.get(number) {
+                Some(next) => vec![(next.span.start..next.span.start, format!("{flow}, "))],
+                None => {
+                    let end = items.last()?.span.end;
+                    vec![(end..end, format!(", {flow}"))]
+                }
+            });
+        }
+        let line = fragment::item_line(value, node.at.column - 1, self.style);
+        let before = match number < items.len() {
+            true => {
+                let dash = self.dashes(node, items)?[number];
+                self.scan.starts_line(dash).then(|| self.scan.line_start(dash))?
+            }
+            false => self.scan.line_end(node.span.end),
+        };
+        Some(vec![self.lines_at(before, &line)])
+    }
+
+    fn remove_entry(&self, place: &Place<'_>, layout: Layout, entries: &[Entry], index: usize) -> Spliced {
+        let entry = &entries[index];
+        let span = entry.key_span.start..self.entry_end(entry);
+        let previous = index.checked_sub(1).map(|before| self.entry_end(&entries[before]));
+        if layout == Layout::Flow {
+            return self.remove_flow(span, previous);
+        }
+        if entries.len() == 1 {
+            return self.empty(place, "{}");
+        }
+        if self.scan.starts_line(span.start) {
+            return Some(vec![self.without_lines(&span)]);
+        }
+        // The first entry of a section that is a list item: the next one takes its place behind the dash, or stays
+        // below it where comments stand between.
+        let next = entries.get(index + 1)?.key_span.start;
+        if self.scan.comments_in(&(span.start..next)).next().is_none() {
+            return Some(vec![(span.start..next, String::new())]);
+        }
+        let dash = self.text[..span.start].trim_end_matches(' ').len();
+        let (lines, kept) = self.without_lines(&span);
+        Some(vec![(dash..lines.end, format!("{}{kept}", self.style.newline))])
+    }
+
+    fn remove_item(&self, place: &Place<'_>, layout: Layout, items: &[Node], index: usize) -> Spliced {
+        let item = items.get(index)?;
+        if layout == Layout::Flow {
+            let previous = index.checked_sub(1).map(|before| items[before].span.end);
+            return self.remove_flow(item.span.clone(), previous);
+        }
+        if items.len() == 1 {
+            return self.empty(place, "[]");
+        }
+        let dashes = self.dashes(place.node, items)?;
+        let span = dashes[index]..item.span.end.max(dashes[index] + 1);
+        self.scan.starts_line(span.start).then(|| vec![self.without_lines(&span)])
+    }
+
+    /// An entry or item between brackets goes with one of the commas beside it; comments stay.
+    fn remove_flow(&self, span: Range<usize>, previous: Option<usize>) -> Spliced {
+        if let Some(comma) = self.scan.comma_after(span.end) {
+            let rest = &self.text[comma + 1..];
+            let blanks = rest.len() - rest.trim_start_matches(' ').len();
+            let ends_line = rest[blanks..].starts_with(['\n', '\r', '#']);
+            let after = if ends_line { comma + 1 } else { comma + 1 + blanks };
+            return Some(match self.scan.comments_in(&(span.end..comma)).next() {
+                None => vec![(span.start..after, String::new())],
+                Some(_) => vec![(span, String::new()), (comma..after, String::new())],
+            });
+        }
+        let Some(previous) = previous else { return Some(vec![(span, String::new())]) };
+        let comma = self.scan.comma_after(previous)?;
+        let between = comma + 1..span.start;
+        Some(match self.scan.comments_in(&between).next() {
+            None => vec![(comma..span.end, String::new())],
+            Some(_) => vec![(comma..comma + 1, String::new()), (span, String::new())],
+        })
+    }
+
+    /// A block collection that loses its only entry or item.
+    fn empty(&self, place: &Place<'_>, nothing: &str) -> Spliced {
+        let span = &place.node.span;
+        let lines = self.without_lines(span);
+        match place.holder {
+            Holder::Root => Some(vec![lines]),
+            Holder::Entry(entry) if self.scan.starts_line(span.start) => {
+                let colon = self.after_colon(entry)?;
+                (lines.0.start >= colon).then(|| vec![(colon..colon, format!(" {nothing}")), lines])
+            }
+            Holder::Entry(_) | Holder::Item { .. } => {
+                let kept = self.kept_comments(span, self.scan.indent(span.start), Trailing::Drop);
+                Some(vec![
+                    (span.clone(), nothing.to_owned()),
+                    self.lines_at(self.scan.line_end(span.end), &kept),
+                ])
+            }
+        }
+    }
+
+    /// The lines of `span` without what they say; comments on lines of their own stay.
+    fn without_lines(&self, span: &Range<usize>) -> Splice {
+        let lines = self.scan.line_start(span.start)..self.scan.line_end(span.end);
+        let kept = self.kept_comments(&lines, self.scan.indent(span.start), Trailing::Drop);
+        (lines, kept)
+    }
+
+    /// The comments in `range`, each on a line of its own that is indented by `indent` at most: deeper, they could
+    /// become part of a text above them.
+    fn kept_comments(&self, range: &Range<usize>, indent: usize, trailing: Trailing) -> String {
+        let mut kept = String::new();
+        for comment in self.scan.comments_in(range) {
+            let own_line = self.scan.starts_line(comment.start);
+            let indent = if own_line { self.scan.indent(comment.start).min(indent) } else { indent };
+            if own_line || trailing == Trailing::Keep {
+                kept.push_str(&" ".repeat(indent));
+                kept.push_str(&self.text[comment.clone()]);
+                kept.push_str(self.style.newline);
+            }
+        }
+        kept
     }
 
     /// At the end of the text, after a blank line.
@@ -161,41 +317,43 @@ impl<'t> Document<'t> {
         }
     }
 
-    fn append(&self, at: Cursor<'_>, layout: Layout, items: &[Node], fragment: Fragment<'_>) -> Spliced {
-        let (first, last) = (items.first()?, items.last()?);
-        if layout == Layout::Flow {
-            let item = fragment.flow();
-            let item = item.strip_prefix('[')?.strip_suffix(']')?;
-            return Some(vec![(last.span.end..last.span.end, format!(", {item}"))]);
-        }
-        let dash = self.dash(first)?;
-        let lines = fragment.block(dash - self.line_start(dash), self.style);
-        Some(vec![self.lines_at(self.line_end(at.node.span.end), &lines)])
+    /// Inserts whole lines at the start of a line, or at the end of a text that lacks its last line break.
+    fn lines_at(&self, offset: usize, lines: &str) -> Splice {
+        let before = &self.text[..offset];
+        let starts_line = before.is_empty() || before == "\u{feff}" || before.ends_with('\n');
+        let newline = if starts_line { "" } else { self.style.newline };
+        (offset..offset, format!("{newline}{lines}"))
     }
 
-    fn remove_splices(&self, path: &[&str], index: usize) -> Spliced {
-        let (last, above) = path.split_last()?;
-        let section = above.iter().try_fold(&self.root, |node, key| Some(&entry(node, key)?.value))?;
-        let entry = entry(section, last)?;
-        let Value::List(layout, items) = &entry.value.value else { return None };
-        let item = items.get(index)?;
-        if *layout == Layout::Flow {
-            return Some(vec![(flow_item_range(items, index)?, String::new())]);
+    /// The `-` of each item of a block list; `None` where they cannot be told from other text.
+    fn dashes(&self, node: &Node, items: &[Node]) -> Option<Vec<usize>> {
+        let mut dashes = vec![node.span.start];
+        let mut line = self.scan.line_end(node.span.start);
+        while line < node.span.end {
+            let indent = self.scan.indent(line);
+            let dash = line + indent;
+            let next = self.text[dash..].strip_prefix('-');
+            if indent + 1 == node.at.column
+                && next.is_some_and(|next| next.is_empty() || next.starts_with([' ', '\n', '\r']))
+            {
+                dashes.push(dash);
+            }
+            line = self.scan.line_end(line);
         }
-        let lines = self.line_start(self.dash(item)?)..self.line_end(item.span.end);
-        let mut splices = vec![(lines, String::new())];
-        if items.len() == 1 {
-            let colon = self.after_colon(entry)?;
-            splices.push((colon..colon, " []".to_owned()));
-        }
-        Some(splices)
+        let dashed = self.text[node.span.start..].starts_with('-') && dashes.len() == items.len();
+        dashed.then_some(dashes)
     }
 
-    /// The `-` of a block list's item, when only spaces stand before it on its line.
-    fn dash(&self, item: &Node) -> Option<usize> {
-        let dash = self.text[..item.span.start].trim_end_matches(' ').strip_suffix('-')?.len();
-        let indent = &self.text[self.line_start(dash)..dash];
-        indent.bytes().all(|b| b == b' ').then_some(dash)
+    /// Where a value that is not there would begin: behind the colon or dash.
+    fn gap(&self, place: &Place<'_>) -> Option<usize> {
+        match place.holder {
+            Holder::Root => None,
+            Holder::Entry(entry) => self.after_colon(entry),
+            Holder::Item { list, index } => {
+                let Value::List(_, items) = &list.value else { return None };
+                Some(self.dashes(list, items)?[index] + 1)
+            }
+        }
     }
 
     fn entry_end(&self, entry: &Entry) -> usize {
@@ -210,52 +368,49 @@ impl<'t> Document<'t> {
         let gap = rest.len() - rest.trim_start_matches(' ').len();
         rest[gap..].starts_with(':').then_some(entry.key_span.end + gap + 1)
     }
+}
 
-    /// Inserts whole lines at the start of a line, or at the end of a text that lacks its last line break.
-    fn lines_at(&self, offset: usize, lines: &str) -> Splice {
-        let before = &self.text[..offset];
-        let starts_line = before.is_empty() || before == "\u{feff}" || before.ends_with('\n');
-        let newline = if starts_line { "" } else { self.style.newline };
-        (offset..offset, format!("{newline}{lines}"))
-    }
-
-    fn line_start(&self, offset: usize) -> usize {
-        self.text[..offset].rfind('\n').map_or(0, |newline| newline + 1)
-    }
-
-    /// Past the line break of the line that contains `offset`.
-    fn line_end(&self, offset: usize) -> usize {
-        self.text[offset..].find('\n').map_or(self.text.len(), |newline| offset + newline + 1)
-    }
+/// What becomes of a comment behind a value that goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trailing {
+    Keep,
+    Drop,
 }
 
 /// A node on the way down, with what surrounds it.
-#[derive(Clone, Copy)]
-struct Cursor<'n> {
+struct Place<'n> {
     node: &'n Node,
-    /// The entry whose value `node` is; `None` for the root.
-    entry: Option<&'n Entry>,
+    holder: Holder<'n>,
     in_flow: bool,
 }
 
-impl<'n> Cursor<'n> {
-    fn enter(self, entry: &'n Entry, layout: Layout) -> Self {
-        Cursor { node: &entry.value, entry: Some(entry), in_flow: self.in_flow || layout == Layout::Flow }
+#[derive(Clone, Copy)]
+enum Holder<'n> {
+    Root,
+    Entry(&'n Entry),
+    Item { list: &'n Node, index: usize },
+}
+
+impl<'n> Place<'n> {
+    fn enter(self, segment: &str) -> Option<Self> {
+        match &self.node.value {
+            Value::Map(layout, entries) => {
+                let entry = entries.iter().find(|entry| entry.key == segment)?;
+                let in_flow = self.in_flow || *layout == Layout::Flow;
+                Some(Place { node: &entry.value, holder: Holder::Entry(entry), in_flow })
+            }
+            Value::List(layout, items) => {
+                let index = segment.parse().ok()?;
+                let in_flow = self.in_flow || *layout == Layout::Flow;
+                Some(Place {
+                    node: items.get(index)?,
+                    holder: Holder::Item { list: self.node, index },
+                    in_flow,
+                })
+            }
+            Value::Null | Value::Scalar(_) => None,
+        }
     }
-}
-
-fn entry<'n>(node: &'n Node, key: &str) -> Option<&'n Entry> {
-    node.entries().iter().find(|entry| entry.key == key)
-}
-
-/// An item and one of the commas beside it.
-fn flow_item_range(items: &[Node], index: usize) -> Option<Range<usize>> {
-    let item = items.get(index)?;
-    Some(match (index.checked_sub(1).and_then(|before| items.get(before)), items.get(index + 1)) {
-        (_, Some(next)) => item.span.start..next.span.start,
-        (Some(previous), None) => previous.span.end..item.span.end,
-        (None, None) => item.span.clone(),
-    })
 }
 
 fn newline(text: &str) -> &'static str {

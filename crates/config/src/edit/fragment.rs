@@ -1,21 +1,6 @@
-//! What is inserted: a scalar or the first item of a list, under keys that do not exist yet.
+//! How a value is written: on one line, or on lines of its own.
 
-use crate::{resolved::yaml_scalar, tree::Plain};
-
-/// The wanted value at the end of a path.
-#[derive(Debug, Clone, Copy)]
-pub enum Leaf<'a> {
-    Scalar(&'a str),
-    /// One more item of a list.
-    Item(&'a str),
-}
-
-/// A leaf and the keys above it that have to be created with it.
-#[derive(Debug, Clone, Copy)]
-pub struct Fragment<'a> {
-    pub keys: &'a [&'a str],
-    pub leaf: Leaf<'a>,
-}
+use crate::resolved::{Resolved as Value, yaml_scalar};
 
 /// How the surrounding text is laid out.
 #[derive(Debug, Clone, Copy)]
@@ -25,97 +10,92 @@ pub struct Style {
     pub step: usize,
 }
 
-impl Fragment<'_> {
-    /// On one line: `v`, `[v]`, `{k: v}`.
-    pub fn flow(&self) -> String {
-        let leaf = match self.leaf {
-            Leaf::Scalar(text) => yaml_scalar(text),
-            Leaf::Item(text) => format!("[{}]", yaml_scalar(text)),
-        };
-        self.keys.iter().rev().fold(leaf, |inner, key| format!("{{{}: {inner}}}", yaml_scalar(key)))
+/// Whether a value takes one line wherever it stands.
+pub fn is_inline(value: &Value) -> bool {
+    match value {
+        Value::Absent | Value::Bool(_) | Value::Integer(_) | Value::Text(_) => true,
+        Value::List(items) => items.is_empty(),
+        Value::Section(entries) => entries.is_empty(),
     }
+}
 
-    /// `k: v`, for a flow section that exists. The first key is the entry's own.
-    pub fn flow_entry(&self) -> String {
-        let flow = self.flow();
-        match self.keys {
-            [] => flow,
-            [_, ..] => flow[1..flow.len() - 1].to_owned(),
-        }
-    }
-
-    /// Whole lines, the first key or item at column `indent`.
-    pub fn block(&self, indent: usize, style: Style) -> String {
-        let newline = style.newline;
-        let pad = " ".repeat(indent);
-        match (self.keys, self.leaf) {
-            ([], Leaf::Item(text)) => format!("{pad}- {}{newline}", yaml_scalar(text)),
-            ([], Leaf::Scalar(text)) => format!("{pad}{}{newline}", yaml_scalar(text)),
-            ([key], Leaf::Scalar(text)) => {
-                format!("{pad}{}: {}{newline}", yaml_scalar(key), yaml_scalar(text))
-            }
-            ([key, keys @ ..], leaf) => {
-                let inner = Fragment { keys, leaf }.block(indent + style.step, style);
-                format!("{pad}{}:{newline}{inner}", yaml_scalar(key))
-            }
+/// On one line: `v`, `[v]`, `{k: v}`.
+pub fn flow(value: &Value) -> String {
+    match value {
+        Value::Absent => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Integer(value) => value.to_string(),
+        Value::Text(text) => yaml_scalar(text),
+        Value::List(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::Section(entries) => {
+            let entries: Vec<_> = entries.iter().map(|(key, value)| flow_entry(key, value)).collect();
+            format!("{{{}}}", entries.join(", "))
         }
     }
 }
 
-impl Plain {
-    /// What a text should mean after `leaf` has been put at `path`.
-    pub fn put(&mut self, path: &[&str], leaf: Leaf<'_>) {
-        let Some((key, rest)) = path.split_first() else { return self.put_here(leaf) };
-        if !matches!(self, Self::Map(_)) {
-            *self = Self::Map(Vec::new());
-        }
-        let Self::Map(entries) = self else { return };
-        let index = entries.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
-            entries.push(((*key).to_owned(), Self::Null));
-            entries.len() - 1
-        });
-        entries[index].1.put(rest, leaf);
-    }
+/// `k: v`
+pub fn flow_entry(key: &str, value: &Value) -> String {
+    format!("{}: {}", yaml_scalar(key), flow(value))
+}
 
-    fn put_here(&mut self, leaf: Leaf<'_>) {
-        match (leaf, self) {
-            (Leaf::Scalar(text), place) => *place = Self::Scalar(text.to_owned()),
-            (Leaf::Item(text), Self::List(items)) => items.push(Self::Scalar(text.to_owned())),
-            (Leaf::Item(text), place) => *place = Self::List(vec![Self::Scalar(text.to_owned())]),
-        }
+/// Whole lines of an entry whose key stands at column `indent`.
+pub fn entry_lines(key: &str, value: &Value, indent: usize, style: Style) -> String {
+    let Style { newline, step } = style;
+    let key = yaml_scalar(key);
+    match is_inline(value) {
+        true => format!("{:indent$}{key}: {}{newline}", "", flow(value)),
+        false => format!("{:indent$}{key}:{newline}{}", "", lines(value, indent + step, style)),
     }
+}
 
-    /// What a text should mean without item `index` of the list at `path`.
-    pub fn remove(&mut self, path: &[&str], index: usize) {
-        match (path.split_first(), self) {
-            (None, Self::List(items)) if index < items.len() => drop(items.remove(index)),
-            (Some((key, rest)), Self::Map(entries)) => {
-                entries.iter_mut().filter(|(known, _)| known == key).for_each(|(_, v)| v.remove(rest, index));
-            }
-            (None | Some(_), _) => {}
+/// Whole lines of an item whose dash stands at column `indent`.
+pub fn item_line(value: &Value, indent: usize, style: Style) -> String {
+    format!("{:indent$}- {}{}", "", flow(value), style.newline)
+}
+
+/// Whole lines of a value, the first key or dash at column `indent`.
+pub fn lines(value: &Value, indent: usize, style: Style) -> String {
+    match value {
+        Value::Section(entries) if !entries.is_empty() => {
+            entries.iter().map(|(key, value)| entry_lines(key, value, indent, style)).collect()
         }
+        Value::List(items) if !items.is_empty() => {
+            items.iter().map(|item| item_line(item, indent, style)).collect()
+        }
+        Value::Absent
+        | Value::Bool(_)
+        | Value::Integer(_)
+        | Value::Text(_)
+        | Value::List(_)
+        | Value::Section(_) => format!("{:indent$}{}{}", "", flow(value), style.newline),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Node;
 
     #[test]
-    fn a_fragment_reads_the_same_on_one_line_and_on_several() {
+    fn a_value_reads_the_same_on_one_line_and_on_several() {
         let style = Style { newline: "\n", step: 2 };
-        for (keys, leaf) in [
-            (&["a", "b"][..], Leaf::Scalar("x y")),
-            (&["a"], Leaf::Item("/ip6/::/tcp/0")),
-            (&["a", "b", "c"], Leaf::Item("1")),
-            (&[], Leaf::Item("on")),
+        let list = Value::texts(["/ip6/::/tcp/0", "x: y", "on"]);
+        for value in [
+            Value::text("x y"),
+            Value::text("on"),
+            Value::Bool(true),
+            Value::Integer(7),
+            Value::Absent,
+            Value::List(vec![]),
+            Value::Section(vec![]),
+            list.clone(),
+            Value::List(vec![list.clone(), Value::section([("a", list.clone())])]),
+            Value::section([("a", Value::section([("b", list), ("c d", 1.into())])), ("e", Value::Absent)]),
         ] {
-            let fragment = Fragment { keys, leaf };
-            let flow = crate::tree::Node::parse(&fragment.flow()).unwrap().plain();
-            let block = crate::tree::Node::parse(&fragment.block(3, style)).unwrap().plain();
-            let mut expected = Plain::Null;
-            expected.put(keys, leaf);
-            assert_eq!((&flow, &block), (&expected, &expected));
+            let read = |text: &str| Node::parse(text).unwrap().plain();
+            assert_eq!(read(&flow(&value)), value.plain(), "{}", flow(&value));
+            assert_eq!(read(&lines(&value, 3, style)), value.plain(), "{}", lines(&value, 3, style));
         }
     }
 }
