@@ -5,6 +5,7 @@
 mod args;
 mod backend;
 mod command;
+mod edit;
 mod failure;
 mod place;
 mod readiness;

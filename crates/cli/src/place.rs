@@ -11,7 +11,7 @@ use peerup_config::{MAX_TEXT, NodeConfig, RelayConfig, Search, SearchPlaces, Sta
 use peerup_control::Client;
 use peerup_service::{
     InvokingUser,
-    files::{read_private, write_private_atomic},
+    files::{edit_private, read_private, write_private_atomic},
 };
 use peerup_trust::{
     authorized_keys::{self, AuthorizedKeys},
@@ -34,7 +34,6 @@ pub struct Place {
 #[derive(Debug)]
 pub struct NodeFiles {
     pub file: PathBuf,
-    pub text: String,
     pub config: NodeConfig,
     pub state: StatePaths,
 }
@@ -88,7 +87,7 @@ impl Place {
         let text = read_text(&file)?;
         let config = NodeConfig::parse(&text, directory(&file)).map_err(|error| in_file(&file, error))?;
         let state = self.state(&file);
-        Ok(NodeFiles { file, text, config, state })
+        Ok(NodeFiles { file, config, state })
     }
 
     pub fn state(&self, file: &Path) -> StatePaths {
@@ -159,7 +158,7 @@ pub fn directory(file: &Path) -> &Path {
     file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn in_file(file: &Path, error: peerup_config::ConfigError) -> Failure {
+pub fn in_file(file: &Path, error: peerup_config::ConfigError) -> Failure {
     Failure::from(error).while_doing(file.display())
 }
 
@@ -222,11 +221,6 @@ pub fn read_private_keys_text(file: &Path) -> Result<String, Failure> {
     }
 }
 
-/// The strict reading of an `authorized_keys`; its messages name the line and say enough without their causes.
-fn parse_keys(file: &Path) -> Result<AuthorizedKeys, Failure> {
-    parse_keys_text(file, &read_keys_text(file)?)
-}
-
 /// Whether a daemon would take the file.
 pub fn validate_keys(file: &Path) -> Result<(), Failure> {
     parse_keys_text(file, &read_private_keys_text(file)?).map(drop)
@@ -239,14 +233,18 @@ fn parse_keys_text(file: &Path, text: &str) -> Result<AuthorizedKeys, Failure> {
     })
 }
 
-/// Reads, edits and replaces an `authorized_keys`; every line that is not edited stays as it is.
+/// Reads, edits and replaces an `authorized_keys`, alone with it; every line that is not edited stays as it is.
 pub fn edit_keys<E: Into<Failure>>(
     file: &Path,
     edit: impl FnOnce(&mut AuthorizedKeys) -> Result<(), E>,
 ) -> Result<(), Failure> {
-    let mut keys = parse_keys(file)?;
-    edit(&mut keys).map_err(Into::into)?;
-    Ok(write_private_atomic(file, keys.to_text().as_bytes())?)
+    edit_private(file, authorized_keys::MAX_BYTES as u64, Some(""), |text| {
+        let mut keys = parse_keys_text(file, text)?;
+        edit(&mut keys).map_err(Into::into)?;
+        Ok(Some(keys.to_text()))
+    })
+    .map(drop)
+    .map_err(crate::edit::failed)
 }
 
 /// A conflict with a file that is already there.

@@ -16,6 +16,10 @@ pub enum DaemonError {
     Edit { path: PathBuf, source: peerup_config::edit::EditError },
     #[error("{} is not valid", path.display())]
     Keys { path: PathBuf, source: peerup_trust::authorized_keys::ParseError },
+    #[error("{} is not UTF-8 text", path.display())]
+    NotText { path: PathBuf },
+    #[error("{} is edited by another process", path.display())]
+    EditLocked { path: PathBuf, source: peerup_service::files::LockError },
     #[error("{} is not an identity key", path.display())]
     Identity { path: PathBuf, source: peerup_trust::identity::IdentityError },
     #[error("{} is missing, and this node has peers that know it by that key", path.display())]
@@ -83,6 +87,8 @@ impl DaemonError {
             Self::Bind(peerup_control::BindError::AlreadyRunning { .. }) => Some("peerup status".into()),
             Self::Exhausted(_) | Self::Prefix(_) => Some("choose a larger vpn.cidr".into()),
             Self::Range(_)
+            | Self::NotText { .. }
+            | Self::EditLocked { .. }
             | Self::Privileges(_)
             | Self::Swarm(_)
             | Self::Listen(_)

@@ -8,7 +8,9 @@ use std::{
 use peerup_config::{NodeConfig, PeerAddr, StatePaths, edit};
 use peerup_membership::Membership;
 use peerup_node::Member;
-use peerup_service::files::{PrivateFileError, read_private, write_private_atomic};
+use peerup_service::files::{
+    EditFileError, PrivateFileError, edit_private, read_private, write_private_atomic,
+};
 use peerup_trust::{authorized_keys::AuthorizedKeys, identity};
 use peerup_types::{DnsLabel, Keypair, Multiaddr, PeerId, Protocol};
 
@@ -71,10 +73,6 @@ impl Files {
         AuthorizedKeys::parse(&text).map_err(|source| DaemonError::Keys { path: path.clone(), source })
     }
 
-    pub fn write_keys(&self, keys: &AuthorizedKeys) -> Result<(), DaemonError> {
-        Ok(write_private_atomic(&self.config.security.authorized_keys_file, keys.to_text().as_bytes())?)
-    }
-
     pub fn membership(&self, keypair: Keypair) -> Result<Membership, DaemonError> {
         let network = self.config.discovery.network.clone();
         let prefix = self.config.vpn.cidr;
@@ -98,20 +96,39 @@ impl Files {
         relays: &[PeerAddr],
     ) -> Result<(), DaemonError> {
         let path = self.config_file.clone();
-        let before = read_text(&path, "")?;
-        let failed = |source| DaemonError::Edit { path: path.clone(), source };
-        let mut text = before.clone();
-        if let Some((name, peer)) = name {
-            text = edited(edit::set_name(&text, name, peer).map_err(failed)?, text);
-        }
-        for relay in relays {
-            text = edited(edit::add_relay(&text, relay).map_err(failed)?, text);
-        }
-        if text != before {
-            write_private_atomic(&path, text.as_bytes())?;
+        let changed = edit_private(&path, TEXT_LIMIT, Some(""), |before| {
+            let mut text = before.to_owned();
+            if let Some((name, peer)) = name {
+                text = edit::set_name(&text, name, peer)?.text_or(text);
+            }
+            for relay in relays {
+                text = edit::add_relay(&text, relay)?.text_or(text);
+            }
+            Ok((text != before).then_some(text))
+        });
+        if changed.map_err(|error| edit_failed(error, |source| DaemonError::Edit { path, source }))? {
             self.reload()?;
         }
         Ok(())
+    }
+
+    /// Changes `authorized_keys`, alone with it: a change made by hand a moment ago is not lost. Returns the result.
+    pub fn edit_keys<E: From<DaemonError>>(
+        &self,
+        change: impl FnOnce(&mut AuthorizedKeys) -> Result<(), E>,
+    ) -> Result<AuthorizedKeys, E> {
+        let path = &self.config.security.authorized_keys_file;
+        let mut edited = None;
+        edit_private(path, TEXT_LIMIT, Some(KEYS_HEADER), |text| {
+            let mut keys = AuthorizedKeys::parse(text)
+                .map_err(|source| DaemonError::Keys { path: path.clone(), source })?;
+            change(&mut keys)?;
+            let text = keys.to_text();
+            edited = Some(keys);
+            Ok::<_, E>(Some(text))
+        })
+        .map_err(|error| edit_failed(error, |error| error))?;
+        Ok(edited.expect("a written file has been edited"))
     }
 
     /// The configured listen addresses with port 0 replaced by a port that is picked once and kept, so that NAT
@@ -167,10 +184,13 @@ pub fn members(keys: &AuthorizedKeys, unix_now: u64) -> BTreeMap<PeerId, Member>
         .collect()
 }
 
-fn edited(edit: edit::Edited, before: String) -> String {
-    match edit {
-        edit::Edited::Changed(text) => text,
-        edit::Edited::Unchanged => before,
+fn edit_failed<C, E: From<DaemonError>>(error: EditFileError<C>, changed: impl FnOnce(C) -> E) -> E {
+    match error {
+        EditFileError::Lock { path, source } => DaemonError::EditLocked { path, source }.into(),
+        EditFileError::Read(error) => DaemonError::File(error).into(),
+        EditFileError::NotText { path } => DaemonError::NotText { path }.into(),
+        EditFileError::Write(error) => DaemonError::Write(error).into(),
+        EditFileError::Change(error) => changed(error),
     }
 }
 
@@ -217,7 +237,7 @@ mod tests {
     #[test]
     fn a_fresh_node_gets_an_identity_and_keeps_it() {
         let (_dir, files) = node();
-        files.write_keys(&AuthorizedKeys::parse(KEYS_HEADER).unwrap()).unwrap();
+        files.edit_keys::<DaemonError>(|_| Ok(())).unwrap();
         let first = files.identity().unwrap().public();
         assert_eq!(files.identity().unwrap().public(), first);
         assert_eq!(identity(&files.config_file).unwrap().public(), first);

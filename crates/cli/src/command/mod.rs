@@ -97,7 +97,7 @@ fn print_version(context: &Context, args: &Json) -> Result<Exit, Failure> {
 }
 
 /// Runs a command that talks to the daemon, on this thread.
-fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::of(&error).while_doing("cannot start the I/O runtime"))?.block_on(work)
 }

@@ -11,7 +11,7 @@ use super::{Controller, Mode, data::PING_IDS};
 use crate::{
     api::{NotReached, Request},
     data::Command,
-    error::{DaemonError, describe},
+    error::describe,
     view,
 };
 
@@ -116,10 +116,7 @@ impl Controller {
         &mut self,
         change: impl FnOnce(&mut AuthorizedKeys) -> Result<(), ApiError>,
     ) -> Result<(), ApiError> {
-        let mut keys = self.files.keys().map_err(ApiError::from)?;
-        change(&mut keys)?;
-        self.files.write_keys(&keys).map_err(|error: DaemonError| ApiError::from(error))?;
-        self.keys = keys;
+        self.keys = self.files.edit_keys(change)?;
         self.apply_trust();
         Ok(())
     }

@@ -1,9 +1,11 @@
 //! Files that hold secrets or state: private to their owner, never half-written, never used by two at once.
 
+mod edit;
 mod lock;
 mod owner;
 mod private;
 
+pub use edit::{EditFileError, edit_private, lock_edits};
 pub use lock::{FileLock, LockError};
 pub use private::{
     PrivateFileError, WriteError, create_private_dir, open_log, read_private, write_private_atomic,
