@@ -3,6 +3,13 @@
 //! Everything here works without a daemon and without privileges; what needs a network is in `tests/lab`. Rewrite the
 //! snapshots with `TRYCMD=overwrite cargo test -p peerup-cli-tests` and read the difference.
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+mod daemon;
+mod node;
+
+pub use daemon::{Daemon, code, own_uid, stderr, stdout};
+pub use node::{Node, own_id, path, peer_id};
 
 use std::{
     env,

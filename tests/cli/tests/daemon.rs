@@ -1,23 +1,11 @@
 //! The real binary against a real socket, with a node behind it that answers from a script.
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-mod node;
+use std::process::Stdio;
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-    sync::Arc,
-};
-
-use node::{Node, peer_id};
-use peerup_cli_tests::peerup;
-use peerup_control::{
-    BindOptions, Server,
-    api::{HealthItem, InviteEvent, Severity, Timestamp},
-};
+use peerup_cli_tests::{Daemon, Node, code, peer_id, stderr, stdout};
+use peerup_control::api::{HealthItem, InviteEvent, Severity, Timestamp};
 use serde_json::Value;
-use tokio::{sync::oneshot, task::JoinHandle};
 
 #[tokio::test]
 async fn status_shows_the_node_and_exits_0() {
@@ -154,75 +142,6 @@ async fn output_into_a_closed_pipe_is_no_error() {
     daemon.stop().await;
 }
 
-struct Daemon {
-    dir: tempfile::TempDir,
-    node: Arc<Node>,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<()>,
-}
-
-impl Daemon {
-    async fn start(node: Node) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        write_config(dir.path().join("config.yaml"));
-        let options = BindOptions {
-            socket: dir.path().join("peerup.sock"),
-            cookie: dir.path().join(".daemon-cookie"),
-            allowed_uids: vec![own_uid()],
-            group: None,
-            owner: None,
-        };
-        let server = Server::bind(options).await.unwrap();
-        let node = Arc::new(node);
-        let (stop, stopped) = oneshot::channel();
-        let runtime = node.clone();
-        let task = tokio::spawn(async move {
-            server.serve(runtime, async { stopped.await.unwrap() }).await.unwrap();
-        });
-        Self { dir, node, stop, task }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(peerup());
-        command.args(arguments).arg("--config").arg(self.dir.path().join("config.yaml"));
-        command.env_remove("PEERUP_CONFIG").stdin(Stdio::null());
-        command
-    }
-
-    async fn peerup(&self, arguments: &[&str]) -> Output {
-        let mut command = self.command(arguments);
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-    }
-
-    async fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.task.await.unwrap();
-    }
-}
-
-fn write_config(file: PathBuf) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(&file, "version: 1\n").unwrap();
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn own_uid() -> u32 {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").unwrap().uid()
-}
-
 fn code_event() -> InviteEvent {
     InviteEvent::Code { code: "AEBA-GBAF".into(), expires_at: Timestamp::from_unix(4_000_000_000) }
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }

@@ -3,11 +3,12 @@
 use std::sync::Mutex;
 
 use peerup_control::{
-    Answer, ApiError, INVITE_EVENT_BOUND, Runtime,
+    Answer, ApiError, EVENT_BOUND, ErrorKind, INVITE_EVENT_BOUND, Runtime,
     api::{
-        AuthAdd, AuthRow, DownReport, HealthItem, InviteEvent, InviteRequest, JoinReport, JoinRequest,
-        Overview, PathOverview, PathRow, PeerOverview, PeerRow, PingReply, PingReport, PingRequest,
-        PingStats, Reachability, ReachabilityGrade, SCHEMA, SelfOverview, StatusReport, Timestamp, UpReport,
+        AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, HealthItem, InviteEvent, InviteRequest,
+        JoinReport, JoinRequest, Overview, PathOverview, PathRow, PeerOverview, PeerRow, PingReply,
+        PingReport, PingRequest, PingStats, Reachability, ReachabilityGrade, ResolveReport, ResolveRequest,
+        ResolveSource, SCHEMA, SelfOverview, StatusReport, Timestamp, UpReport,
     },
 };
 use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
@@ -17,12 +18,13 @@ pub struct Node {
     pub answers_pings: bool,
     pub health: Vec<HealthItem>,
     pub invite: Vec<InviteEvent>,
+    pub events: Vec<Event>,
     pub calls: Mutex<Vec<String>>,
 }
 
 impl Default for Node {
     fn default() -> Self {
-        Self { answers_pings: true, health: vec![], invite: vec![], calls: Mutex::default() }
+        Self { answers_pings: true, health: vec![], invite: vec![], events: vec![], calls: Mutex::default() }
     }
 }
 
@@ -30,11 +32,11 @@ pub fn peer_id() -> PeerId {
     "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx".parse().unwrap()
 }
 
-fn own_id() -> PeerId {
+pub fn own_id() -> PeerId {
     "12D3KooWCkdsAv5fQcRVGTEFGfqyhUm1jD7XzF7a8BqVZJxBGZ8k".parse().unwrap()
 }
 
-fn path() -> PathOverview {
+pub fn path() -> PathOverview {
     let kind = PathKind { class: PathClass::Direct, family: Family::Ipv6, carrier: CarrierKind::QuicStream };
     PathOverview::live(
         kind,
@@ -63,10 +65,6 @@ impl Node {
     fn note(&self, call: String) -> Answer<'_, ()> {
         self.calls.lock().unwrap().push(call);
         Box::pin(async { Ok(()) })
-    }
-
-    fn absent<T: 'static>(&self) -> Answer<'_, T> {
-        Box::pin(async { Err(ApiError::failure("not in the script")) })
     }
 }
 
@@ -110,12 +108,54 @@ impl Runtime for Node {
         })
     }
 
-    fn peers(&self, _all: bool) -> Answer<'_, Vec<PeerRow>> {
-        self.absent()
+    fn peers(&self, all: bool) -> Answer<'_, Vec<PeerRow>> {
+        let row = |id, agent: &str| PeerRow {
+            id,
+            addresses: vec!["/ip6/2001:db8::2/udp/41000/quic-v1".into()],
+            agent_version: Some(agent.into()),
+        };
+        let mut rows = vec![row(peer_id(), "peerup/0.1.0")];
+        rows.extend(all.then(|| row(own_id(), "kubo/0.30")));
+        Box::pin(async { Ok(rows) })
     }
 
     fn paths(&self) -> Answer<'_, Vec<PathRow>> {
-        self.absent()
+        let row = PathRow {
+            peer_id: peer_id(),
+            path_type: "DIRECT".into(),
+            address: "/ip6/2001:db8::2/udp/41000/quic-v1".into(),
+            connected_at: Timestamp::from_unix(1_700_000_000),
+            transport: "quic".into(),
+            ip_version: "ipv6".into(),
+            last_rtt_ms: Some(12.5),
+        };
+        Box::pin(async { Ok(vec![row]) })
+    }
+
+    fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {
+        let name = request.name;
+        let known = ["home", "10.64.0.2"].contains(&name.as_str()) || name == peer_id().to_string();
+        if !known {
+            return Box::pin(async { Err(ApiError::new(ErrorKind::NotFound, "no such peer")) });
+        }
+        let source = if name == "home" { ResolveSource::LocalConfig } else { ResolveSource::Address };
+        let ips = vec!["10.64.0.2".parse().unwrap()];
+        let known_as = Some("home".into());
+        Box::pin(async move { Ok(ResolveReport { name, peer_id: peer_id(), source, known_as, ips }) })
+    }
+
+    /// Tells what the script says and ends.
+    fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {
+        let (sender, receiver) = mpsc::channel(EVENT_BOUND);
+        for event in self.events.clone() {
+            sender.try_send(event).unwrap();
+        }
+        Box::pin(async { Ok(receiver) })
+    }
+
+    fn config(&self) -> Answer<'_, ConfigReport> {
+        let config = serde_json::json!({"version": 1});
+        Box::pin(async { Ok(ConfigReport { file: "/etc/peerup/config.yaml".into(), problem: None, config }) })
     }
 
     fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
@@ -138,15 +178,39 @@ impl Runtime for Node {
     }
 
     fn join(&self, _request: JoinRequest) -> Answer<'_, JoinReport> {
-        self.absent()
+        let report = JoinReport {
+            inviter: peer_id(),
+            inviter_name: Some("home".into()),
+            address: "10.64.0.1".parse().ok(),
+            inviter_address: "10.64.0.2".parse().ok(),
+            relay_authorised: true,
+        };
+        Box::pin(async { Ok(report) })
     }
 
     fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {
-        self.absent()
+        let row = AuthRow {
+            peer_id: peer_id(),
+            comment: Some("home".into()),
+            verified: None,
+            expires_at: None,
+            group: None,
+        };
+        Box::pin(async { Ok(vec![row]) })
     }
 
     fn auth_add(&self, request: AuthAdd) -> Answer<'_, ()> {
-        self.note(format!("add {} {}", request.peer_id, request.comment.unwrap_or_default()))
+        let options: String = request.options.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        self.note(format!("add {} {}{options}", request.peer_id, request.comment.unwrap_or_default()))
+    }
+
+    fn auth_edit(&self, peer: PeerId, edit: AuthEdit) -> Answer<'_, ()> {
+        let options: Vec<String> = edit
+            .options
+            .iter()
+            .map(|(key, value)| format!("{key}={}", value.as_deref().unwrap_or("-")))
+            .collect();
+        self.note(format!("edit {peer} {}", options.join(" ")))
     }
 
     fn auth_remove(&self, peer: PeerId) -> Answer<'_, ()> {
