@@ -43,6 +43,8 @@ pub enum Problem {
     VersionTooNew { found: u32, newest: u32 },
     #[error("{found} is neither true nor false")]
     Bool { found: Excerpt },
+    #[error("{found} is neither auto nor off")]
+    Switch { found: Excerpt },
     #[error("{found} is not a whole number from {min} to {max}")]
     Integer { found: Excerpt, min: u64, max: u64 },
     #[error("{found} is not a duration")]
@@ -154,6 +156,7 @@ impl Problem {
             Self::UnknownKey { known, .. } => format!("known here: {}", known.join(", ")),
             Self::VersionTooNew { .. } => "upgrade peerup on this machine".into(),
             Self::Bool { .. } => "write true or false".into(),
+            Self::Switch { .. } => "write auto or off".into(),
             Self::Duration { .. } | Self::DurationRange { .. } => "write 30s, 10m or 1h30m".into(),
             Self::ByteSize { .. } => "write 64MB, 2GB or unlimited".into(),
             Self::Tilde { .. } => {

@@ -40,7 +40,7 @@ pub use relay::{Health, RelayConfig, RelayDiscovery, RelayNetwork, RelayPolicy, 
 pub use resolved::Resolved;
 pub use search::{Search, SearchPlaces, relay_search};
 pub use state::{RelayStatePaths, StatePaths};
-pub use value::{HostPort, InterfaceName, ProtocolId};
+pub use value::{HostPort, InterfaceName, ProtocolId, Switch};
 
 /// The file format this build reads and writes.
 pub const VERSION: u32 = 1;

@@ -14,7 +14,7 @@ use crate::{
     resolved::Resolved,
     section::{Named, Section},
     tree::Node,
-    value::{self, HostPort, InterfaceName, ProtocolId, format_duration},
+    value::{self, HostPort, InterfaceName, ProtocolId, Switch, format_duration},
 };
 
 /// Everything a node can be told. Each section is documented at its type.
@@ -44,8 +44,10 @@ pub struct Network {
     /// Behave as behind a NAT whatever AutoNAT finds.
     pub force_private_reachability: bool,
     pub resource_limits_enabled: bool,
-    /// Find peers on the same LAN by multicast.
-    pub mdns: bool,
+    /// Ask the router to forward the listen port.
+    pub port_mapping: Switch,
+    /// STUN servers to ask how the NAT maps; none by default, since each learns this machine's address.
+    pub stun_servers: Vec<HostPort>,
 }
 
 /// `relay:` the relays this node uses. None are needed on a LAN.
@@ -70,6 +72,8 @@ pub struct Discovery {
     pub network: Option<DnsLabel>,
     /// Empty: the relays serve as bootstrap peers.
     pub bootstrap_peers: Vec<PeerAddr>,
+    /// Find peers on the same LAN by multicast.
+    pub mdns: Switch,
 }
 
 /// `protocols:`
@@ -200,7 +204,8 @@ impl Network {
                 "external_addresses",
                 "force_private_reachability",
                 "resource_limits_enabled",
-                "mdns",
+                "port_mapping",
+                "stun_servers",
             ],
         )?;
         let flag = |key| Ok(section.value(key, value::boolean)?.unwrap_or(false));
@@ -213,7 +218,8 @@ impl Network {
                 .unwrap_or_default(),
             force_private_reachability: flag("force_private_reachability")?,
             resource_limits_enabled: flag("resource_limits_enabled")?,
-            mdns: flag("mdns")?,
+            port_mapping: section.value("port_mapping", str::parse)?.unwrap_or_default(),
+            stun_servers: section.list("stun_servers", value::stun_server)?.unwrap_or_default(),
         })
     }
 
@@ -223,7 +229,8 @@ impl Network {
             ("external_addresses", Resolved::texts(&self.external_addresses)),
             ("force_private_reachability", self.force_private_reachability.into()),
             ("resource_limits_enabled", self.resource_limits_enabled.into()),
-            ("mdns", self.mdns.into()),
+            ("port_mapping", Resolved::text(self.port_mapping)),
+            ("stun_servers", Resolved::texts(&self.stun_servers)),
         ])
     }
 }
@@ -272,13 +279,14 @@ impl RelayPeer {
 
 impl Discovery {
     fn read(root: &Section<'_>) -> Result<Self, ConfigError> {
-        let section = root.section("discovery", &["rendezvous", "network", "bootstrap_peers"])?;
+        let section = root.section("discovery", &["rendezvous", "network", "bootstrap_peers", "mdns"])?;
         Ok(Self {
             rendezvous: section
                 .value("rendezvous", value::rendezvous)?
                 .unwrap_or_else(|| "peerup-default-network".to_owned()),
             network: section.value("network", value::label)?,
             bootstrap_peers: section.list("bootstrap_peers", value::peer_addr)?.unwrap_or_default(),
+            mdns: section.value("mdns", str::parse)?.unwrap_or_default(),
         })
     }
 
@@ -287,6 +295,7 @@ impl Discovery {
             ("rendezvous", Resolved::text(&self.rendezvous)),
             ("network", Resolved::optional(self.network.as_ref())),
             ("bootstrap_peers", Resolved::texts(&self.bootstrap_peers)),
+            ("mdns", Resolved::text(self.mdns)),
         ])
     }
 }

@@ -20,6 +20,8 @@ pub struct StatePaths {
     pub log: PathBuf,
     /// Members of the network and their addresses.
     pub peers: PathBuf,
+    /// Where peers were reached last.
+    pub addresses: PathBuf,
     /// Host changes still to be undone.
     pub netcfg_journal: PathBuf,
     /// The underlay port, picked once so that NAT mappings and firewall rules last.
@@ -49,6 +51,7 @@ impl StatePaths {
             lock: at(".peerup.lock"),
             log: at("peerup.log"),
             peers: at("peers.yaml"),
+            addresses: at("addresses.json"),
             netcfg_journal: at(".netcfg-journal.json"),
             listen_port: at(".listen-port"),
             dir,

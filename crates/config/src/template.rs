@@ -44,7 +44,7 @@ version: 1
 # What this machine calls itself when it pairs.
 {node}
 # Relays carry traffic until two machines reach each other directly, and when they never do.
-# On one LAN none is needed where all machines say `network: {{mdns: true}}`.
+# On one LAN none is needed.
 # `peerup relay add ADDRESS` adds one.
 relay:
   addresses:{relays}

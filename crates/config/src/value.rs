@@ -40,6 +40,51 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// Something that is done where it is of use, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Switch {
+    #[default]
+    Auto,
+    Off,
+}
+
+impl Switch {
+    pub fn is_auto(self) -> bool {
+        self == Self::Auto
+    }
+}
+
+impl FromStr for Switch {
+    type Err = Problem;
+
+    /// YAML 1.1 reads a bare `off` as false, and so do people.
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Self::Auto),
+            "off" | "false" | "no" => Ok(Self::Off),
+            _ => Err(Problem::Switch { found: Excerpt::new(text) }),
+        }
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::Off => "off",
+        })
+    }
+}
+
+/// `host:port`, or a host with STUN's own port (RFC 8489 §9).
+pub fn stun_server(text: &str) -> Result<HostPort, Problem> {
+    let named = text.parse();
+    if named.is_err() && !text.contains(':') {
+        return format!("{text}:3478").parse();
+    }
+    named
+}
+
 impl InterfaceName {
     pub const MAX_LEN: usize = 15;
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use peerup_config::{ConfigError, NodeConfig, Position, Problem};
+use peerup_config::{ConfigError, NodeConfig, Position, Problem, Switch};
 use proptest::prelude::*;
 
 const RELAY_ID: &str = "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx";
@@ -20,7 +20,8 @@ network:
   - /ip4/203.0.113.9/udp/4001/quic-v1
   force_private_reachability: yes
   resource_limits_enabled: on
-  mdns: true
+  port_mapping: off
+  stun_servers: [stun.example.org, '[2001:db8::1]:3479']
 relay:
   addresses:
     - /ip4/203.0.113.50/tcp/7777/p2p/12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx
@@ -97,7 +98,8 @@ network:
   external_addresses: []
   force_private_reachability: false
   resource_limits_enabled: false
-  mdns: false
+  port_mapping: auto
+  stun_servers: []
 relay:
   addresses: []
   reservation_interval: 2m
@@ -105,6 +107,7 @@ discovery:
   rendezvous: peerup-default-network
   network: null
   bootstrap_peers: []
+  mdns: auto
 security:
   authorized_keys_file: /home/a/.config/peerup/authorized_keys
   enable_connection_gating: true
@@ -138,7 +141,9 @@ fn every_key_is_read_into_its_type() {
     assert_eq!(config.security.authorized_keys_file, Path::new("/etc/peerup/authorized_keys"));
     assert!(!config.security.enable_connection_gating);
     assert!(config.network.force_private_reachability && config.network.resource_limits_enabled);
-    assert!(config.network.mdns);
+    assert_eq!((config.network.port_mapping, config.discovery.mdns), (Switch::Off, Switch::Auto));
+    let servers: Vec<String> = config.network.stun_servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["stun.example.org:3478", "[2001:db8::1]:3479"]);
     assert_eq!(config.network.listen_addresses.len(), 1);
     assert_eq!(config.network.external_addresses.len(), 1);
     assert_eq!(config.relay.reservation_interval, Duration::from_secs(5400));
@@ -240,7 +245,9 @@ fn a_value_that_cannot_work_is_refused_where_it_stands() {
         "relay:\n  addresses: /ip4/1.2.3.4\n" => Problem::WrongShape { .. }, 2:14;
         "network:\n  listen_addresses: []\n" => Problem::EmptyList, 2:21;
         "network:\n  listen_addresses:\n  - \n" => Problem::WrongShape { .. }, 3:5;
-        "network: {mdns: maybe}" => Problem::Bool { .. }, 1:17;
+        "network: {force_private_reachability: maybe}" => Problem::Bool { .. }, 1:39;
+        "discovery: {mdns: maybe}" => Problem::Switch { .. }, 1:19;
+        "network: {stun_servers: [':3478']}" => Problem::HostPort { .. }, 1:26;
         "discovery: {network: My Crew}" => Problem::Name { .. }, 1:22;
         "discovery: {rendezvous: ''}" => Problem::Rendezvous { .. }, 1:25;
         "names: {Home: x}" => Problem::Name { .. }, 1:9;

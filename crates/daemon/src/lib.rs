@@ -22,6 +22,7 @@ mod interface;
 mod pairing;
 mod port;
 mod process;
+mod surroundings;
 mod view;
 mod vouch;
 mod watch;

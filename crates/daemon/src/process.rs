@@ -276,7 +276,7 @@ fn swarm(
         agent: format!("peerup/{version}"),
         dht_protocol: protocol::kad_protocol(network),
         overlay: vec![membership.prefix().into(), membership.v6_prefix().into()],
-        profile: Profile::Node { mdns: member && files.config.network.mdns },
+        profile: Profile::Node { mdns: member && files.config.discovery.mdns.is_auto() },
         authorized_protocols: if member {
             vec![protocol::TUN, protocol::INVITE]
         } else {

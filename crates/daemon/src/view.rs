@@ -12,8 +12,9 @@ use peerup_control::{
 };
 use peerup_node::PeerView;
 use peerup_path::{Opened, ReservationState};
+use peerup_reach::Report;
 use peerup_trust::parse_peer_id;
-use peerup_types::{CarrierKind, PathClass, PeerId};
+use peerup_types::{CarrierKind, NatMapping, PathClass, PeerId};
 
 use crate::{api::Target, controller::Controller};
 
@@ -26,7 +27,7 @@ pub fn overview(node: &Controller) -> Overview {
             ips: node.node.membership().own_addrs().iter().collect(),
             version: node.version.to_owned(),
             uptime_s: uptime(node),
-            reachability: reachability(node),
+            reachability: reachability(&node.report()),
         },
         peers: node.node.peers().iter().map(|peer| peer_overview(node, peer)).collect(),
         relays: relays(node),
@@ -142,6 +143,7 @@ pub fn health(node: &Controller) -> Vec<HealthItem> {
     if node.interface.is_none() && node.files.config.vpn.enabled {
         add("interface-down", Severity::Warning, "the overlay interface is down".into(), Some("peerup up"));
     }
+    items.extend(crate::surroundings::health(&node.report()));
     items.extend(panicked(peerup_telemetry::panics()));
     items
 }
@@ -168,19 +170,18 @@ fn refused_packets(node: &Controller) -> String {
     suspicious.map(|(reason, packets)| format!("{reason} {packets}")).collect::<Vec<_>>().join(", ")
 }
 
-fn reachability(node: &Controller) -> Reachability {
-    match node.node.addresses().has_observations() {
-        false => Reachability::Unknown,
-        true if node.files.config.network.force_private_reachability => Reachability::Private,
-        true if node.node.addresses().is_public() => Reachability::Public,
-        true => Reachability::Private,
+fn reachability(report: &Report) -> Reachability {
+    match report.reachable {
+        None => Reachability::Unknown,
+        Some(true) => Reachability::Public,
+        Some(false) => Reachability::Private,
     }
 }
 
 /// `/v1/status` in the original's shape.
 pub fn status(node: &Controller) -> StatusReport {
     let hosts: Vec<String> = node.node.addresses().host().map(ToString::to_string).collect();
-    let public = reachability(node);
+    let report = node.report();
     StatusReport {
         peer_id: node.swarm.local_peer(),
         version: node.version.to_owned(),
@@ -196,10 +197,12 @@ pub fn status(node: &Controller) -> StatusReport {
         has_global_ipv6: node.node.addresses().has_global(true),
         has_global_ipv4: node.node.addresses().has_global(false),
         listen_addresses: hosts,
-        nat_type: None,
+        nat_type: Some(report.v4.behaviour)
+            .filter(|known| *known != NatMapping::Unknown)
+            .map(|it| it.to_string()),
         stun_external_addrs: node.node.addresses().observed_addresses().map(ToString::to_string).collect(),
         is_relaying: false,
-        reachability: grade(public),
+        reachability: grade(&report),
         network: node.files.config.discovery.network.as_ref().map(ToString::to_string),
         interface: node.interface.as_ref().map(|interface| interface.name().to_owned()),
         range: Some(node.files.config.vpn.cidr.to_string()),
@@ -207,13 +210,12 @@ pub fn status(node: &Controller) -> StatusReport {
     }
 }
 
-fn grade(reachability: Reachability) -> ReachabilityGrade {
-    let (grade, label, description) = match reachability {
-        Reachability::Public => ("B", "Good", "a relay sees one of this machine's own addresses"),
-        Reachability::Private => ("C", "Fair", "behind a NAT; direct paths need hole punching"),
-        Reachability::Unknown => ("D", "Unknown", "no relay has seen this machine yet"),
-    };
-    ReachabilityGrade { grade: grade.into(), label: label.into(), description: description.into() }
+pub fn grade(report: &Report) -> ReachabilityGrade {
+    ReachabilityGrade {
+        grade: report.grade.letter().into(),
+        label: report.grade.label().into(),
+        description: report.why.into(),
+    }
 }
 
 pub fn peers(node: &Controller, all: bool) -> Vec<PeerRow> {

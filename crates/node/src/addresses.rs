@@ -12,6 +12,8 @@ use peerup_types::{Multiaddr, PeerId, Protocol};
 pub struct OwnAddresses {
     /// Configured by the operator, for hosts behind 1:1 NAT.
     external: Vec<Multiaddr>,
+    /// What the router forwards to us.
+    mapped: Vec<Multiaddr>,
     /// Listen addresses per interface, as the swarm reports them.
     host: BTreeSet<Multiaddr>,
     /// What each relay saw us as, per transport and family.
@@ -33,6 +35,14 @@ impl OwnAddresses {
         self.host.remove(address);
     }
 
+    /// Replaces what the router forwards to us; `true` when it is news.
+    pub fn mapped(&mut self, mapped: Vec<Multiaddr>) -> bool {
+        let usable: Vec<Multiaddr> = mapped.into_iter().filter(dialable).take(MAX_CANDIDATES).collect();
+        let news = self.mapped != usable;
+        self.mapped = usable;
+        news
+    }
+
     /// Takes what `relay` observed; `true` when it is news.
     pub fn observed(&mut self, relay: PeerId, address: &Multiaddr) -> bool {
         let Some(group) = group(address) else { return false };
@@ -46,7 +56,8 @@ impl OwnAddresses {
     /// The best few: what the operator said, what NATs map, then what interfaces have.
     pub fn candidates(&self) -> Vec<Multiaddr> {
         let mut seen = BTreeSet::new();
-        let all = self.external.iter().chain(self.observed.values()).chain(&self.host);
+        let outside = self.external.iter().chain(&self.mapped).chain(self.observed.values());
+        let all = outside.chain(&self.host);
         all.filter(|address| seen.insert(*address)).take(MAX_CANDIDATES).cloned().collect()
     }
 
@@ -124,6 +135,18 @@ mod tests {
         let expected = [addr("/ip4/203.0.113.9/tcp/4001"), mapped, addr("/ip4/192.168.1.5/udp/4001/quic-v1")];
         assert_eq!(own.candidates(), expected);
         assert!(!own.is_public());
+    }
+
+    #[test]
+    fn what_the_router_forwards_is_offered_until_it_stops() {
+        let mut own = OwnAddresses::default();
+        own.listening(addr("/ip4/192.168.1.5/udp/4001/quic-v1"));
+        let mapped = addr("/ip4/198.51.100.7/udp/4001/quic-v1");
+        assert!(own.mapped(vec![mapped.clone(), addr("/ip4/127.0.0.1/tcp/1")]));
+        assert!(!own.mapped(vec![mapped.clone()]));
+        assert_eq!(own.candidates(), [mapped, addr("/ip4/192.168.1.5/udp/4001/quic-v1")]);
+        assert!(own.mapped(Vec::new()));
+        assert_eq!(own.candidates().len(), 1);
     }
 
     #[test]

@@ -130,6 +130,14 @@ impl Node {
         self.settle();
     }
 
+    /// What the router forwards to this host, in place of what it forwarded before.
+    pub fn handle_mapped(&mut self, mapped: Vec<Multiaddr>, now: Instant) {
+        if self.addresses.mapped(mapped) {
+            self.retry_direct(now);
+        }
+        self.settle();
+    }
+
     /// Multicast DNS or the configuration knows an address of a peer.
     pub fn handle_address(&mut self, peer: &PeerId, address: Multiaddr, now: Instant) {
         if let Some(member) = self.members.get_mut(peer) {

@@ -61,6 +61,11 @@ pub enum Event {
         peer: PeerId,
         address: Multiaddr,
     },
+    /// The private DHT knows an address of a peer that was looked for.
+    Found {
+        peer: PeerId,
+        address: Multiaddr,
+    },
     /// Hole punching by stock DCUtR ended; a success also shows as a direct `PathOpened`.
     HolePunch {
         peer: PeerId,

@@ -14,7 +14,7 @@
 //!
 //! **What never counts** is our own: the interfaces and the route protocol named in [`MonitorOptions`].
 //!
-//! What to do about a change is for others to decide. No privilege is needed.
+//! What to do about a change is for others to decide. No privilege is needed. [`look`] tells how things are at one moment.
 //!
 //! **Limits.** Policy routing (rules, other tables) is not looked at; a VPN that works by it is noticed by
 //! its interface and address. A router with a full Internet table pays for walking the main table whenever one of its
@@ -29,13 +29,15 @@ mod settle;
 mod snapshot;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
+mod view;
 
 pub use error::MonitorError;
 #[cfg(target_os = "linux")]
-pub use linux::NetMonitor;
+pub use linux::{NetMonitor, look};
 pub use snapshot::NetworkChange;
 #[cfg(not(target_os = "linux"))]
-pub use unsupported::NetMonitor;
+pub use unsupported::{NetMonitor, look};
+pub use view::{Gateway, InterfaceAddress, NetworkView};
 
 /// What of the host's network is our own and never a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

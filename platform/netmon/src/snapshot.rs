@@ -32,6 +32,8 @@ pub(crate) struct Link {
     pub(crate) running: bool,
     /// How often its carrier has come up since the link was made.
     pub(crate) carrier_ups: u32,
+    /// Made of packets that travel through another link.
+    pub(crate) tunnel: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl DefaultRoute {
     }
 }
 
-fn is_wanted(address: &Address) -> bool {
+pub(crate) fn is_wanted(address: &Address) -> bool {
     !address.unconfirmed
         && match address.ip {
             IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local() && !v4.is_unspecified(),
@@ -257,7 +259,7 @@ mod tests {
     }
 
     fn link(index: u32, name: &str) -> Link {
-        Link { index, name: name.into(), running: true, carrier_ups: 1 }
+        Link { index, name: name.into(), running: true, carrier_ups: 1, tunnel: false }
     }
 
     fn route(destination: &str, length: u8, link: u32, gateway: Option<&str>) -> DefaultRoute {

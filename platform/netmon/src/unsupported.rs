@@ -2,7 +2,12 @@
 
 use std::convert::Infallible;
 
-use crate::{MonitorError, MonitorOptions, NetworkChange};
+use crate::{MonitorError, MonitorOptions, NetworkChange, NetworkView};
+
+/// The network at this moment. There is no way to look at it on this system.
+pub async fn look() -> Result<NetworkView, MonitorError> {
+    Err(MonitorError::Unsupported)
+}
 
 /// Watches the host's network. There is none to be had on this system.
 #[derive(Debug)]

@@ -139,6 +139,22 @@ fn the_interface_of_another_vpn_is_told() {
 }
 
 #[test]
+fn a_look_tells_tunnels_from_links_and_finds_the_router() {
+    on_a_host("a_look_tells_tunnels_from_links_and_finds_the_router", async |_| {
+        let _tun = TunDevice::create("other0", 1280).unwrap();
+        run("ip link set other0 up && ip addr add 100.100.0.1/24 dev other0");
+        let view = peerup_netmon::look().await.unwrap();
+        let router = view.gateway.map(|gateway| (gateway.address.to_string(), gateway.local.to_string()));
+        assert_eq!(router, Some(("192.168.7.1".into(), "192.168.7.2".into())));
+        let of = |name: &str| view.addresses.iter().find(|address| address.interface == name).unwrap();
+        assert!(!of("eth0").tunnel && of("other0").tunnel, "{view:?}");
+        run("ip route replace default dev other0");
+        let view = peerup_netmon::look().await.unwrap();
+        assert_eq!((view.gateway, view.default_route), (None, true));
+    });
+}
+
+#[test]
 fn a_burst_collapses_into_one_change() {
     on_a_host("a_burst_collapses_into_one_change", async |monitor| {
         run("for n in 1 2 3 4 5 6 7 8 9; do echo addr add 10.9.$n.1/24 dev eth0; done | ip -batch -");

@@ -15,7 +15,7 @@ pub struct Init {
     pub non_interactive: bool,
 
     /// A relay: /ip4/203.0.113.50/tcp/7777/p2p/ID, or 203.0.113.50:7777 with --relay-id. May be given several times;
-    /// without one, only machines on the same LAN find each other, with `network.mdns: true`
+    /// without one, only machines on the same LAN find each other
     #[arg(long, value_name = "ADDRESS")]
     pub relay: Vec<String>,
 

@@ -65,7 +65,7 @@ pub fn remove(context: &Context, address: &str, force: bool) -> Result<Exit, Fai
             return Err(Failure::new(
                 "this is the last relay; without one only machines on the same LAN meet",
             )
-            .hint("--force removes it all the same; on a LAN, set network.mdns"));
+            .hint("--force removes it all the same"));
         }
         Ok(removed)
     })?;

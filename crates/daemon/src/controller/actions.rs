@@ -120,6 +120,7 @@ impl Controller {
             },
             Done::Checked { alive: true, .. } => {}
             Done::Checked { path, alive: false } => self.swarm.close(path),
+            Done::Found(found) => self.on_found(found),
             Done::Invite(step) => self.on_invite_step(step).await,
             Done::Join(step) => self.on_join_step(step).await,
         }
@@ -139,6 +140,7 @@ impl Controller {
                 self.data.send(Command::Outlet { path, peer, stream, counters, supers }).await;
                 if self.node.handle_ack(path, &ack, now, peerup_clock::unix()) {
                     self.seen(peer);
+                    self.note_reached(path);
                 }
             }
             Err(error) => {

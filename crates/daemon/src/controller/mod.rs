@@ -39,6 +39,7 @@ use crate::{
     greet::GreetError,
     interface::Interface,
     pairing::{invite::Invites, join::Joins},
+    surroundings::Surroundings,
     watch::FileWatch,
 };
 
@@ -72,6 +73,7 @@ pub enum Done {
     Hello { path: PathId, peer: PeerId, result: Result<(Stream, Hello), GreetError> },
     Answered { path: PathId, peer: PeerId, result: Result<Stream, GreetError> },
     Checked { path: PathId, alive: bool },
+    Found(crate::surroundings::Found),
     Invite(crate::pairing::invite::Step),
     Join(crate::pairing::join::Step),
 }
@@ -84,6 +86,7 @@ enum Wake {
     Request(Option<Request>),
     FilesChanged,
     NetworkChanged(NetworkChange),
+    PortMapping(peerup_portmap::State),
     Hangup,
     Terminate,
     Timer,
@@ -123,6 +126,7 @@ pub struct Controller {
     pub restarts: u64,
     /// Readers of `/v1/events`.
     pub events: Readers,
+    pub surroundings: Surroundings,
     pub keys_problem: Option<String>,
     pub config_problem: Option<String>,
     /// Paths that closed and that the data thread has not been told of.
@@ -163,6 +167,9 @@ impl Controller {
         let Parts { mode, version, files, keys, node, swarm, data, interface, requests } = parts;
         let (done, finished) = mpsc::channel(DONE);
         let watched = [files.config.security.authorized_keys_file.clone(), files.config_file.clone()];
+        let network = &files.config.network;
+        let surroundings =
+            Surroundings::new(network.external_addresses.clone(), network.force_private_reachability);
         let on = |kind| signal(kind).map_err(DaemonError::Signals);
         Ok(Self {
             mode,
@@ -188,6 +195,7 @@ impl Controller {
             next_probe: 0,
             restarts: 0,
             events: Readers::default(),
+            surroundings,
             keys_problem: None,
             config_problem: None,
             closed: Vec::new(),
@@ -214,6 +222,7 @@ impl Controller {
     pub async fn run(mut self) -> Result<(), DaemonError> {
         self.monitor = open_monitor(self.files.config.vpn.interface.as_str()).await;
         self.await_listeners().await;
+        self.look_around().await;
         self.apply_relays();
         while !self.stopping {
             self.perform().await;
@@ -227,6 +236,7 @@ impl Controller {
         }
         self.end_pairing().await;
         self.say_goodbye().await;
+        self.leave_surroundings().await;
         let undone = self.take_down().await.map(|_| ());
         self.failure.map_or(undone, Err)
     }
@@ -253,6 +263,7 @@ impl Controller {
             request = self.requests.recv() => Wake::Request(request),
             () = self.watch.changed() => Wake::FilesChanged,
             change = network_change(&mut self.monitor) => Wake::NetworkChanged(change),
+            state = self.surroundings.port_mapping() => Wake::PortMapping(state),
             _ = self.hangup.recv() => Wake::Hangup,
             _ = self.terminate.recv() => Wake::Terminate,
             _ = self.interrupt.recv() => Wake::Terminate,
@@ -265,6 +276,7 @@ impl Controller {
         let tick = now + if self.paths.is_empty() { IDLE_TICK } else { TICK };
         let due =
             [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout(), self.persist_at];
+        let due = due.into_iter().chain([self.surroundings.poll_timeout()]);
         due.into_iter().flatten().fold(tick, Instant::min)
     }
 
@@ -284,8 +296,10 @@ impl Controller {
             Wake::FilesChanged => self.reload().await,
             Wake::NetworkChanged(change) => {
                 tracing::info!(?change, "the network changed: putting every path to the proof");
+                self.on_network_changed(&change);
                 self.node.handle_wake(peerup_clock::now());
             }
+            Wake::PortMapping(state) => self.on_port_mapping(state),
             Wake::Hangup => {
                 self.report_drops();
                 self.reload().await;
@@ -311,6 +325,7 @@ impl Controller {
         self.node.handle_timeout(now, peerup_clock::unix());
         self.on_invite_time(now).await;
         self.on_join_time(now).await;
+        self.on_surroundings_time(now);
         self.drop_expired_keys();
         self.tell_health(now);
         if self.persist_at.is_some_and(|at| at <= now) {

@@ -14,6 +14,7 @@ impl Controller {
             Event::PathOpened(handle) => self.on_opened(handle),
             Event::PathClosed { path, .. } => {
                 self.paths.remove(&path);
+                self.forget_path(path);
                 self.node.handle_closed(path, now);
                 self.closed.push(path);
             }
@@ -25,8 +26,16 @@ impl Controller {
                     self.node.handle_dial_failed(&peer, now);
                 }
             }
-            Event::Listening(address) => self.node.handle_listening(address, now),
-            Event::ListenExpired(address) => self.node.handle_listen_expired(&address, now),
+            Event::Listening(address) => {
+                self.surroundings.reach.handle_listening(&address);
+                if self.is_offered(&address) {
+                    self.node.handle_listening(address, now);
+                }
+            }
+            Event::ListenExpired(address) => {
+                self.surroundings.reach.handle_listen_expired(&address);
+                self.node.handle_listen_expired(&address, now);
+            }
             Event::ListenFailed(error) => tracing::error!(%error, "a listener did not come back"),
             Event::Reserved { relay } => {
                 self.node.handle_reserved(relay, now);
@@ -38,8 +47,12 @@ impl Controller {
                     known.agent = Some(agent);
                 }
                 self.node.handle_identified(peer, &listen, &observed, now);
+                if let Some(path) = path {
+                    self.observe_path(path, Some(&observed));
+                }
             }
-            Event::Discovered { peer, address } => self.node.handle_address(&peer, address, now),
+            Event::Discovered { peer, address } => self.on_discovered(peer, address),
+            Event::Found { peer, address } => self.on_dht_found(peer, address),
             Event::HolePunch { peer, success } => tracing::debug!(%peer, success, "DCUtR ended"),
             // A relay server's events; a node serves no circuits.
             Event::ReservationGranted { .. }
@@ -67,6 +80,7 @@ impl Controller {
         let counters = Default::default();
         self.paths.insert(handle.path, KnownPath { handle: handle.clone(), counters, agent: None, life: 0 });
         self.node.handle_opened(handle.peer, opened, now);
+        self.observe_path(handle.path, None);
         self.on_join_connected(&handle);
     }
 

@@ -50,6 +50,7 @@ impl Controller {
                 self.node.follow_membership();
             }
         }
+        self.remind_node();
         let authorized = if self.mode == Mode::Pairing { BTreeSet::new() } else { authorized };
         let infrastructure = self.relays().into_keys().collect();
         let guests = self.invites.is_open();

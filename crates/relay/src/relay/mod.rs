@@ -274,6 +274,7 @@ impl Relay {
             | Event::Reserved { .. }
             | Event::ReservationLost { .. }
             | Event::Discovered { .. }
+            | Event::Found { .. }
             | Event::HolePunch { .. } => {}
         }
     }

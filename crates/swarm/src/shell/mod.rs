@@ -1,5 +1,6 @@
 //! [`PeerSwarm`]: the swarm as a device with calls in and events out, rebuilt when libp2p panics.
 
+mod lookups;
 mod rebinding;
 mod restarts;
 mod supervision;
@@ -15,7 +16,7 @@ use futures::{Stream as _, channel::mpsc, future::poll_fn};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
     core::transport::ListenerId,
-    dcutr, identify, mdns,
+    dcutr, identify, kad, mdns,
     multiaddr::Protocol,
     ping, relay,
     swarm::{
@@ -26,7 +27,7 @@ use libp2p::{
 use peerup_types::PathId;
 use tokio::time::Sleep;
 
-use self::{rebinding::Rebinding, restarts::Restarts};
+use self::{lookups::Lookups, rebinding::Rebinding, restarts::Restarts};
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
     build::build,
@@ -53,6 +54,7 @@ pub struct PeerSwarm {
     /// Runs while a rebuilt swarm is left alone.
     resting: Option<Pin<Box<Sleep>>>,
     rebinding: Option<Rebinding>,
+    lookups: Lookups,
     pending: VecDeque<Event>,
     provoke: bool,
 }
@@ -74,6 +76,7 @@ impl PeerSwarm {
             restarts: Restarts::default(),
             resting: None,
             rebinding: None,
+            lookups: Lookups::default(),
             pending: VecDeque::new(),
             provoke: false,
         })
@@ -171,6 +174,12 @@ impl PeerSwarm {
     pub fn add_external_address(&mut self, address: Multiaddr) {
         self.swarm.add_external_address(address.clone());
         self.external.push(address);
+    }
+
+    /// Takes back what [`add_external_address`](Self::add_external_address) said.
+    pub fn remove_external_address(&mut self, address: &Multiaddr) {
+        self.swarm.remove_external_address(address);
+        self.external.retain(|known| known != address);
     }
 
     /// An address to offer in DCUtR, see [`crate::candidates`].
@@ -289,6 +298,10 @@ impl PeerSwarm {
                 let own = self.local_peer();
                 let others = found.into_iter().filter(|(peer, _)| *peer != own);
                 self.pending.extend(others.map(|(peer, address)| Event::Discovered { peer, address }));
+                None
+            }
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed { id, result, step, .. }) => {
+                self.translate_lookup(id, result, step.last);
                 None
             }
             BehaviourEvent::Ping(ping::Event { peer, connection, result: Err(failure) }) => {

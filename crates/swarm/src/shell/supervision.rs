@@ -41,6 +41,7 @@ impl PeerSwarm {
     pub(super) fn restart(&mut self, panic: String) {
         self.replace(&panic);
         self.apply_admission();
+        self.restart_lookups();
         self.pending.extend(self.paths.drain().map(|(path, (peer, _))| Event::PathClosed { path, peer }));
         self.by_connection.clear();
         self.pending.extend(self.reservations.drain().map(|(_, relay)| Event::ReservationLost { relay }));

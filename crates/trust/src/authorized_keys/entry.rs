@@ -2,7 +2,7 @@
 
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-use peerup_types::PeerId;
+use peerup_types::{Multiaddr, PeerId, Protocol};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::ParseError;
@@ -10,6 +10,9 @@ use crate::peer::parse_peer_id;
 
 /// Longer comments are cut when we write them.
 const MAX_COMMENT_CHARS: usize = 200;
+
+/// Both transports and families of a host with two uplinks.
+const MAX_ADDRESSES: usize = 8;
 
 /// Attributes that are written first; the others follow in the order they were found in.
 const LEADING: [&str; 2] = ["expires", "verified"];
@@ -23,12 +26,13 @@ pub struct Entry {
     comment: Option<String>,
     expires: Option<u64>,
     ip: Option<Ipv4Addr>,
+    addresses: Vec<Multiaddr>,
 }
 
 impl Entry {
     pub(super) fn new(peer: PeerId, comment: Option<&str>) -> Self {
         let comment = comment.map(sanitise_comment).filter(|comment| !comment.is_empty());
-        Self { peer, words: Vec::new(), comment, expires: None, ip: None }
+        Self { peer, words: Vec::new(), comment, expires: None, ip: None, addresses: Vec::new() }
     }
 
     /// `None` for blank lines and comment lines.
@@ -47,8 +51,9 @@ impl Entry {
         let words: Vec<String> = words.map(str::to_owned).collect();
         let expires = expiry(line, &words)?;
         let ip = address(line, &words)?;
+        let addresses = underlay(line, &words)?;
         let comment = comment.filter(|comment| !comment.is_empty()).map(str::to_owned);
-        Ok(Some(Self { peer, words, comment, expires, ip }))
+        Ok(Some(Self { peer, words, comment, expires, ip, addresses }))
     }
 
     pub fn peer(&self) -> PeerId {
@@ -80,6 +85,11 @@ impl Entry {
     /// The overlay address that overrides the peer's own claim.
     pub fn ip(&self) -> Option<Ipv4Addr> {
         self.ip
+    }
+
+    /// Where the peer is always found: the underlay addresses of all `addr=`, in file order.
+    pub fn addresses(&self) -> &[Multiaddr] {
+        &self.addresses
     }
 
     /// All `key=value` words in file order.
@@ -138,6 +148,29 @@ fn address(line: usize, words: &[String]) -> Result<Option<Ipv4Addr>, ParseError
         value: value.to_owned(),
         source,
     })
+}
+
+/// `/ip4/…` or `/ip6/…`, `/tcp/…` or `/udp/…/quic-v1`, several times if need be.
+fn underlay(line: usize, words: &[String]) -> Result<Vec<Multiaddr>, ParseError> {
+    let mut addresses = Vec::new();
+    for (_, value) in attributes(words).filter(|(key, _)| *key == "addr") {
+        let invalid = || ParseError::InvalidUnderlay { line, value: value.chars().take(128).collect() };
+        let address: Multiaddr = value.parse().map_err(|_| invalid())?;
+        let parts: Vec<_> = address.iter().collect();
+        let plain = match parts.as_slice() {
+            [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Tcp(port)]
+            | [Protocol::Ip4(_) | Protocol::Ip6(_), Protocol::Udp(port), Protocol::QuicV1] => *port > 0,
+            _ => false,
+        };
+        if !plain {
+            return Err(invalid());
+        }
+        if addresses.len() == MAX_ADDRESSES {
+            return Err(ParseError::TooManyAddresses { line, limit: MAX_ADDRESSES });
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
 }
 
 /// An attribute that decides something may not be given twice.

@@ -11,6 +11,7 @@
 //! | `verified=sha256:<8 hex>` | the short authentication string was compared, see [`crate::sas`] |
 //! | `group=<8 hex>` | the relay's pairing group that introduced the peer |
 //! | `ip=<IPv4 address>` | overlay address that overrides the peer's own claim |
+//! | `addr=<multiaddr>` | underlay address at which the peer is always tried; may be given several times |
 //!
 //! Other `key=value` words are kept and reported, words without `=` are kept and ignored. The first `#`
 //! starts the comment. People edit this file, so an edit rewrites only the lines of its peer and keeps every
@@ -62,6 +63,10 @@ pub enum ParseError {
     InvalidExpiry { line: usize, value: String, source: time::error::Parse },
     #[error("line {line}: `ip={value}` is not an IPv4 address")]
     InvalidAddress { line: usize, value: String, source: AddrParseError },
+    #[error("line {line}: `addr={value}` is not /ip4/.../tcp/PORT or /ip4/.../udp/PORT/quic-v1 (or ip6)")]
+    InvalidUnderlay { line: usize, value: String },
+    #[error("line {line}: more than {limit} `addr=`")]
+    TooManyAddresses { line: usize, limit: usize },
     #[error("line {line}: `{key}=` appears twice")]
     RepeatedAttribute { line: usize, key: &'static str },
 }

@@ -64,6 +64,15 @@ fn the_strict_reader_names_the_line_that_it_refuses() {
             "line 3: `expires=tomorrow` is not an RFC 3339 time such as 2030-01-31T12:00:00Z",
         ),
         (&format!("{NAS} ip=10.64.0"), "line 3: `ip=10.64.0` is not an IPv4 address"),
+        (
+            &format!("{NAS} addr=nas.example.org:4001"),
+            "line 3: `addr=nas.example.org:4001` is not /ip4/.../tcp/PORT or /ip4/.../udp/PORT/quic-v1 (or ip6)",
+        ),
+        (
+            &format!("{NAS} addr=/ip4/192.0.2.1/tcp/0"),
+            "line 3: `addr=/ip4/192.0.2.1/tcp/0` is not /ip4/.../tcp/PORT or /ip4/.../udp/PORT/quic-v1 (or ip6)",
+        ),
+        (&format!("{NAS}{}", " addr=/ip4/192.0.2.1/tcp/1".repeat(9)), "line 3: more than 8 `addr=`"),
         (&format!("{NAS} ip=10.64.0.1 ip=10.64.0.1"), "line 3: `ip=` appears twice"),
         (
             &format!("{NAS} # {}", "x".repeat(MAX_LINE_BYTES)),
@@ -222,4 +231,13 @@ fn parse(text: &str) -> AuthorizedKeys {
 
 fn peer(text: &str) -> PeerId {
     text.parse().unwrap()
+}
+
+#[test]
+fn static_addresses_of_a_peer_are_read_in_order() {
+    let line = format!("{NAS}  addr=/ip4/192.0.2.1/udp/4001/quic-v1 addr=/ip6/2001:db8::1/tcp/4001  # nas\n");
+    let keys = AuthorizedKeys::parse(&line).unwrap();
+    let entry = keys.entries().next().unwrap();
+    let texts: Vec<String> = entry.addresses().iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["/ip4/192.0.2.1/udp/4001/quic-v1", "/ip6/2001:db8::1/tcp/4001"]);
 }

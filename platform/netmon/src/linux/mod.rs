@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::time::Instant;
 
 use notices::Notices;
+pub use read::look;
 
 use crate::settle::Settle;
 use crate::snapshot::Snapshot;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteNextHop, RouteType, RouteVia,
 };
@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::snapshot::{Address, DefaultRoute, Hop, LONGEST_DEFAULT, Link, Snapshot};
-use crate::{MonitorError, MonitorOptions};
+use crate::{MonitorError, MonitorOptions, NetworkView};
 
 /// A list takes milliseconds, a second where the table holds all routes of the Internet.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -46,6 +46,15 @@ pub(super) async fn snapshot(options: &MonitorOptions) -> Result<Snapshot, Monit
     let addresses = kernel.addresses().await?;
     let routes = kernel.default_routes(options.ignore_route_protocol).await?;
     Ok(Snapshot::new(&links, &addresses, routes, options))
+}
+
+/// The network at this moment.
+pub async fn look() -> Result<NetworkView, MonitorError> {
+    let kernel = Kernel::connect()?;
+    let links = kernel.links().await?;
+    let addresses = kernel.addresses().await?;
+    let routes = kernel.default_routes(None).await?;
+    Ok(NetworkView::new(&links, &addresses, &routes))
 }
 
 /// A routing socket and the task that serves it.
@@ -114,15 +123,35 @@ fn link(message: LinkMessage) -> Link {
         name: String::new(),
         running: flags.contains(LinkFlags::Up | LinkFlags::Running),
         carrier_ups: 0,
+        tunnel: false,
     };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::CarrierUpCount(count) => link.carrier_ups = count,
+            LinkAttribute::LinkInfo(info) => link.tunnel = info.iter().any(is_tunnel),
             _ => {}
         }
     }
     link
+}
+
+/// By what the link is, not by its name or flags: a modem of a mobile network looks like a tunnel otherwise.
+fn is_tunnel(info: &LinkInfo) -> bool {
+    matches!(
+        info,
+        LinkInfo::Kind(
+            InfoKind::Tun
+                | InfoKind::Wireguard
+                | InfoKind::IpIp
+                | InfoKind::Ip6Tnl
+                | InfoKind::SitTun
+                | InfoKind::GreTun
+                | InfoKind::GreTun6
+                | InfoKind::Vti
+                | InfoKind::Xfrm
+        )
+    )
 }
 
 /// IFA_LOCAL is this host's end where a link has two ends; IFA_ADDRESS is then the other one.
