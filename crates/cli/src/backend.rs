@@ -40,6 +40,15 @@ pub async fn temporary(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure
     peerup_daemon::temporary(options).await.map_err(|error| from_daemon(&error))
 }
 
+/// As [`temporary`], a member of the network that reaches its peers and offers them nothing.
+pub async fn visitor(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure> {
+    Target::owner_of(directory(&config_file))
+        .and_then(|owner| drop_privileges(owner, Keep::Nothing))
+        .map_err(|error| Failure::of(&error))?;
+    let options = Options { config_file, started_by_up: false, version: VERSION };
+    peerup_daemon::visitor(options).await.map_err(|error| from_daemon(&error))
+}
+
 /// Blocks until the relay has stopped.
 pub fn serve_relay(config_file: PathBuf, ready: impl FnOnce(PeerId, &[Multiaddr])) -> Result<(), Failure> {
     peerup_relay::serve(config_file, VERSION, |report| ready(report.peer_id, &report.addresses))

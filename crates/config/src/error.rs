@@ -63,6 +63,12 @@ pub enum Problem {
     Name { found: Excerpt },
     #[error("`{name}` is a name peerup uses itself")]
     ReservedService { name: String },
+    #[error("{found} is a number, which stands for a port, not a service")]
+    ServiceNumber { found: Excerpt },
+    #[error("{found} is a protocol of peerup or libp2p")]
+    ReservedProtocol { found: Excerpt },
+    #[error("{found} is not a port or a range of ports")]
+    PortRange { found: Excerpt },
     #[error(transparent)]
     Address(AddressError),
     #[error("{found} is not an IP address and port")]
@@ -165,6 +171,9 @@ impl Problem {
             Self::PeerId { .. } => "`peerup whoami` prints the ID on that machine (12D3KooW...)".into(),
             Self::Name { found } => return suggest_name(&found.0),
             Self::ReservedService { .. } => "choose another name for the service".into(),
+            Self::ServiceNumber { .. } => "give it a name, or list the port in service_ports".into(),
+            Self::ReservedProtocol { .. } => "leave `protocol` out: the name makes one".into(),
+            Self::PortRange { .. } => "write 22 or 8000-8099".into(),
             Self::Address(error) => return error.hint(),
             Self::SocketAddr { .. } => "write it as 127.0.0.1:9091".into(),
             Self::HostPort { .. } => "write it as localhost:22 or [::1]:22".into(),

@@ -21,10 +21,12 @@ pub mod edit;
 mod error;
 mod names;
 mod node;
+mod ports;
 mod relay;
 mod resolved;
 mod search;
 mod section;
+mod service;
 mod state;
 pub mod template;
 mod tree;
@@ -36,11 +38,12 @@ pub use common::{Audit, Identity, Metrics, Security, Telemetry};
 pub use error::{ConfigError, Excerpt, Position, Problem, Shape};
 pub use names::unique_name;
 pub use node::{Discovery, Network, NodeConfig, PingPong, Protocols, RelayClient, RelayPeer, Service, Vpn};
+pub use ports::PortRange;
 pub use relay::{Health, RelayConfig, RelayDiscovery, RelayNetwork, RelayPolicy, Resources};
 pub use resolved::Resolved;
 pub use search::{Search, SearchPlaces, relay_search};
 pub use state::{RelayStatePaths, StatePaths};
-pub use value::{HostPort, InterfaceName, ProtocolId, Switch};
+pub use value::{HostPort, InterfaceName, ProtocolId, Switch, service_name};
 
 /// The file format this build reads and writes.
 pub const VERSION: u32 = 1;

@@ -11,6 +11,7 @@ use crate::{
     api::Api,
     common::{Identity, Security, Telemetry, check_version},
     error::{ConfigError, Problem},
+    ports::PortRange,
     resolved::Resolved,
     section::{Named, Section},
     tree::Node,
@@ -29,6 +30,8 @@ pub struct NodeConfig {
     pub security: Security,
     pub protocols: Protocols,
     pub services: BTreeMap<DnsLabel, Service>,
+    /// TCP ports of this machine that authorized peers may open by number.
+    pub service_ports: Vec<PortRange>,
     pub names: BTreeMap<DnsLabel, PeerId>,
     pub telemetry: Telemetry,
     pub api: Api,
@@ -94,7 +97,7 @@ pub struct Service {
     /// Absent means off, so that a half-written entry opens nothing.
     pub enabled: bool,
     pub local_address: HostPort,
-    /// An own protocol ID in place of `/peerup/<name>/1.0.0`.
+    /// A protocol ID that is answered besides `/peerup/<name>/1.0.0`.
     pub protocol: Option<ProtocolId>,
     /// `None`: every authorized peer.
     pub allowed_peers: Option<Vec<PeerId>>,
@@ -131,6 +134,7 @@ const ROOT_KEYS: &[&str] = &[
     "security",
     "protocols",
     "services",
+    "service_ports",
     "names",
     "telemetry",
     "api",
@@ -153,6 +157,7 @@ impl NodeConfig {
             security: Security::read(&root, base_dir, "authorized_keys")?,
             protocols: Protocols::read(&root)?,
             services: services(&root)?,
+            service_ports: root.list("service_ports", str::parse)?.unwrap_or_default(),
             names: names(&root)?,
             telemetry: Telemetry::read(&root)?,
             api: Api::read(&root)?,
@@ -187,6 +192,7 @@ impl NodeConfig {
             ("security", self.security.resolved()),
             ("protocols", self.protocols.resolved()),
             ("services", Resolved::Section(self.services.iter().map(service).collect())),
+            ("service_ports", Resolved::texts(&self.service_ports)),
             ("names", Resolved::Section(self.names.iter().map(name).collect())),
             ("telemetry", self.telemetry.resolved()),
             ("api", self.api.resolved()),
@@ -330,7 +336,7 @@ impl Service {
         Ok(Self {
             enabled: section.value("enabled", value::boolean)?.unwrap_or(false),
             local_address: local_address.ok_or_else(|| entry.missing("local_address"))?,
-            protocol: section.value("protocol", value::optional_protocol)?.flatten(),
+            protocol: section.value("protocol", value::service_protocol)?.flatten(),
             allowed_peers: section.non_empty_list("allowed_peers", value::peer_id)?,
         })
     }

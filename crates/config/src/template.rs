@@ -70,8 +70,7 @@ security:
 # Names for peers, so that `peerup ping home` works. Pairing fills this in.
 names: {{}}
 
-# TCP services for peers. Accepted, without effect in this release:
-#   ssh: {{enabled: true, local_address: localhost:22}}
+# TCP services for peers that have no interface; `peerup service add ssh localhost:22` adds one.
 services: {{}}
 "
         )

@@ -22,8 +22,10 @@ const MIN_DURATION: Duration = Duration::from_secs(1);
 const MAX_DURATION: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Names of peerup's own protocols: a service of that name would answer on `/peerup/<name>/1.0.0`.
-const RESERVED_SERVICES: [&str; 8] =
-    ["invite", "relay-pair", "peer-notify", "rtt-probe", "kad", "tun", "vouch", "ping"];
+const RESERVED_SERVICES: [&str; 9] =
+    ["invite", "relay-pair", "peer-notify", "rtt-probe", "kad", "tun", "vouch", "ping", "port"];
+/// Where libp2p's protocols and our own have their names.
+const RESERVED_PROTOCOLS: [&str; 3] = ["/peerup/", "/libp2p/", "/ipfs/"];
 
 /// A Linux network interface name (IFNAMSIZ: 15 bytes and a NUL).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -258,9 +260,13 @@ pub fn label(text: &str) -> Result<DnsLabel, Problem> {
     text.parse().map_err(|_| Problem::Name { found: Excerpt::new(text) })
 }
 
+/// A number in place of a name asks for a port.
 pub fn service_name(text: &str) -> Result<DnsLabel, Problem> {
     if RESERVED_SERVICES.contains(&text) {
         return Err(Problem::ReservedService { name: text.to_owned() });
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Problem::ServiceNumber { found: Excerpt::new(text) });
     }
     label(text)
 }
@@ -273,7 +279,10 @@ pub fn rendezvous(text: &str) -> Result<String, Problem> {
 }
 
 /// The Go original writes an empty text for "no protocol of its own".
-pub fn optional_protocol(text: &str) -> Result<Option<ProtocolId>, Problem> {
+pub fn service_protocol(text: &str) -> Result<Option<ProtocolId>, Problem> {
+    if RESERVED_PROTOCOLS.iter().any(|prefix| text.starts_with(prefix)) {
+        return Err(Problem::ReservedProtocol { found: Excerpt::new(text) });
+    }
     if text.is_empty() { Ok(None) } else { text.parse().map(Some) }
 }
 

@@ -116,6 +116,7 @@ protocols:
     enabled: true
     id: /pingpong/1.0.0
 services: {}
+service_ports: []
 names: {}
 telemetry:
   metrics:

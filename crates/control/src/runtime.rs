@@ -4,6 +4,7 @@ use std::{future::Future, pin::Pin};
 
 use tokio::sync::mpsc;
 
+use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
@@ -46,6 +47,31 @@ pub trait Runtime: Send + Sync + 'static {
     /// The configuration that the node follows.
     fn config(&self) -> Answer<'_, ConfigReport> {
         not_offered("showing its configuration")
+    }
+    /// Services that this node offers.
+    fn services(&self) -> Answer<'_, Vec<ServiceRow>> {
+        not_offered("services")
+    }
+    fn expose(&self, request: ExposeRequest) -> Answer<'_, ()> {
+        let _ = request;
+        not_offered("services")
+    }
+    fn unexpose(&self, name: String) -> Answer<'_, ()> {
+        let _ = name;
+        not_offered("services")
+    }
+    /// Listeners of this node that lead to services of peers.
+    fn proxies(&self) -> Answer<'_, Vec<ProxyRow>> {
+        not_offered("proxies")
+    }
+    fn connect(&self, request: ConnectRequest) -> Answer<'_, ConnectReport> {
+        let _ = request;
+        not_offered("proxies")
+    }
+    /// Stops a listener; what it carries goes on.
+    fn disconnect(&self, id: String) -> Answer<'_, ()> {
+        let _ = id;
+        not_offered("proxies")
     }
     /// Opens an invite. Dropping the receiver withdraws it; the channel closes after the last event.
     fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>>;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use peerup_control::{
     Answer, ApiError, ErrorKind, Runtime,
     api::{
@@ -12,9 +13,12 @@ use peerup_control::{
 };
 use peerup_types::PeerId;
 use tokio::{
+    runtime::Handle,
     sync::{mpsc, oneshot},
     time::{Instant, sleep, sleep_until, timeout},
 };
+
+use crate::controller::ServiceRequest;
 
 /// Requests waiting for the loop; further callers wait.
 pub const REQUESTS: usize = 64;
@@ -26,6 +30,7 @@ const REACH_TIMEOUT: Duration = Duration::from_secs(8);
 const REACH_EVERY: Duration = Duration::from_millis(100);
 
 pub enum Request {
+    Services(ServiceRequest),
     Overview(oneshot::Sender<Overview>),
     Status(oneshot::Sender<StatusReport>),
     Peers { all: bool, reply: oneshot::Sender<Vec<PeerRow>> },
@@ -69,21 +74,26 @@ pub struct Target {
 #[derive(Clone)]
 pub struct NodeHandle {
     requests: mpsc::Sender<Request>,
+    /// The runtime of the data thread, where sessions run.
+    pub io: Handle,
 }
 
 impl NodeHandle {
-    pub fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
+    pub fn new(requests: mpsc::Sender<Request>, io: Handle) -> Self {
+        Self { requests, io }
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, ApiError> {
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, ApiError> {
         let (reply, answer) = oneshot::channel();
         let stopped = || ApiError::new(ErrorKind::NotRunning, "the daemon is stopping");
         self.requests.send(request(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())
     }
 
-    async fn try_ask<T>(
+    pub(crate) async fn try_ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Request,
     ) -> Result<T, ApiError> {
@@ -185,6 +195,30 @@ impl Runtime for NodeHandle {
 
     fn join(&self, request: JoinRequest) -> Answer<'_, JoinReport> {
         Box::pin(self.try_ask(move |reply| Request::Join { request, reply }))
+    }
+
+    fn services(&self) -> Answer<'_, Vec<ServiceRow>> {
+        Box::pin(self.list_services())
+    }
+
+    fn expose(&self, request: ExposeRequest) -> Answer<'_, ()> {
+        Box::pin(self.expose_service(request))
+    }
+
+    fn unexpose(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(self.unexpose_service(name))
+    }
+
+    fn proxies(&self) -> Answer<'_, Vec<ProxyRow>> {
+        Box::pin(self.list_proxies())
+    }
+
+    fn connect(&self, request: ConnectRequest) -> Answer<'_, ConnectReport> {
+        Box::pin(self.start_proxy(request))
+    }
+
+    fn disconnect(&self, id: String) -> Answer<'_, ()> {
+        Box::pin(self.stop_proxy(id))
     }
 
     fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {

@@ -30,8 +30,6 @@ fn without_effect(config: &NodeConfig) -> Vec<&'static str> {
             "security.enable_connection_gating",
             config.security.enable_connection_gating != default.security.enable_connection_gating,
         ),
-        ("protocols.ping_pong", config.protocols != default.protocols),
-        ("services", config.services != default.services),
         ("telemetry", config.telemetry != default.telemetry),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
@@ -60,8 +58,6 @@ discovery:
   rendezvous: mine
   bootstrap_peers: [/ip4/203.0.113.50/tcp/7777/p2p/12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx]
 security: {enable_connection_gating: false}
-protocols: {ping_pong: {enabled: false}}
-services: {ssh: {local_address: 'localhost:22'}}
 telemetry: {audit: {enabled: true}}
 ";
         assert_eq!(
@@ -72,8 +68,6 @@ telemetry: {audit: {enabled: true}}
                 "discovery.rendezvous",
                 "discovery.bootstrap_peers",
                 "security.enable_connection_gating",
-                "protocols.ping_pong",
-                "services",
                 "telemetry",
             ]
         );

@@ -5,12 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use peerup_config::{NodeConfig, PeerAddr, StatePaths, edit};
+use peerup_config::{NodeConfig, PeerAddr, Service, StatePaths, edit};
 use peerup_membership::Membership;
 use peerup_node::Member;
 use peerup_service::files::{
     EditFileError, PrivateFileError, edit_private, read_private, write_private_atomic,
 };
+use peerup_services::Exposed;
 use peerup_trust::{authorized_keys::AuthorizedKeys, identity};
 use peerup_types::{DnsLabel, Keypair, Multiaddr, PeerId, Protocol};
 
@@ -129,6 +130,22 @@ impl Files {
         })
         .map_err(|error| edit_failed(error, |error| error))?;
         Ok(edited.expect("a written file has been edited"))
+    }
+
+    /// Adds a service to the configuration, or changes it there.
+    pub fn add_service(&mut self, name: &DnsLabel, service: &Exposed) -> Result<(), DaemonError> {
+        let path = self.config_file.clone();
+        let Exposed { local_address, allowed_peers } = service;
+        let (local_address, allowed_peers) = (local_address.clone(), allowed_peers.clone());
+        let service = Service { enabled: true, local_address, protocol: None, allowed_peers };
+        let changed = edit_private(&path, TEXT_LIMIT, None, |text| match service.set(text, name)? {
+            edit::Edited::Changed(text) => Ok(Some(text)),
+            edit::Edited::Unchanged => Ok(None),
+        });
+        if changed.map_err(|error| edit_failed(error, |source| DaemonError::Edit { path, source }))? {
+            self.reload()?;
+        }
+        Ok(())
     }
 
     /// The configured listen addresses with port 0 replaced by a port that is picked once and kept, so that NAT

@@ -23,10 +23,11 @@ mod pairing;
 mod port;
 mod process;
 mod surroundings;
+mod services;
 mod view;
 mod vouch;
 mod watch;
 
 pub use error::DaemonError;
 pub use files::identity;
-pub use process::{Options, ReadyReport, run, temporary};
+pub use process::{Options, ReadyReport, run, temporary, visitor};

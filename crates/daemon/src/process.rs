@@ -9,7 +9,7 @@ use peerup_service::{
     InvokingUser, Keep, Target, UserGroup, drop_privileges,
     files::{FileLock, create_private_dir},
 };
-use peerup_swarm::{PeerSwarm, Profile, SwarmConfig};
+use peerup_swarm::{InboundStream, PeerSwarm, Profile, SwarmConfig};
 use peerup_tun::TunDevice;
 use peerup_types::Keypair;
 use peerup_wire::protocol;
@@ -27,7 +27,7 @@ use crate::{
     error::DaemonError,
     files::{Files, members},
     interface::Interface,
-    view,
+    services, view,
 };
 
 #[derive(Debug, Clone)]
@@ -69,6 +69,15 @@ pub fn run(
 /// A host without interface and control socket, for pairing while no daemon runs. It ends with the last clone of
 /// the returned runtime. It needs no privilege; its caller gives them up, for the process they belong to.
 pub async fn temporary(options: Options) -> Result<Arc<dyn Runtime>, DaemonError> {
+    begin_temporary(options, Mode::Pairing).await
+}
+
+/// As [`temporary`], a member of the network that reaches its peers and offers them nothing.
+pub async fn visitor(options: Options) -> Result<Arc<dyn Runtime>, DaemonError> {
+    begin_temporary(options, Mode::Visitor).await
+}
+
+async fn begin_temporary(options: Options, mode: Mode) -> Result<Arc<dyn Runtime>, DaemonError> {
     let user = InvokingUser::current()?;
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
     let lock = FileLock::acquire(&files.state.lock)?;
@@ -76,15 +85,15 @@ pub async fn temporary(options: Options) -> Result<Arc<dyn Runtime>, DaemonError
     let (started, outcome) = tokio::sync::oneshot::channel();
     // The loop owns things that may not move between threads while they run, so it gets a thread of its own.
     std::thread::Builder::new()
-        .name("peerup-pairing".into())
+        .name("peerup-host".into())
         .spawn(move || {
             let _lock = lock;
-            let begun = begin_pairing(files, options.version, requests);
+            let begun = begin_host(files, mode, options.version, requests);
             match begun {
                 Ok((runtime, controller)) => {
-                    let _ = started.send(Ok(()));
+                    let _ = started.send(Ok(controller.data.io().clone()));
                     if let Err(error) = runtime.block_on(controller.run()) {
-                        tracing::error!(error = %crate::error::describe(&error), "the pairing host stopped");
+                        tracing::error!(error = %crate::error::describe(&error), "the temporary host stopped");
                     }
                 }
                 Err(error) => drop(started.send(Err(error))),
@@ -92,14 +101,17 @@ pub async fn temporary(options: Options) -> Result<Arc<dyn Runtime>, DaemonError
         })
         .map_err(DaemonError::Runtime)?;
     match outcome.await {
-        Ok(Ok(())) => Ok(Arc::new(NodeHandle::new(sender))),
+        Ok(Ok(io)) => Ok(Arc::new(NodeHandle::new(sender, io))),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(DaemonError::Runtime(std::io::Error::other("the pairing thread ended early"))),
+        Err(_) => {
+            Err(DaemonError::Runtime(std::io::Error::other("the thread of the temporary host ended early")))
+        }
     }
 }
 
-fn begin_pairing(
+fn begin_host(
     files: Files,
+    mode: Mode,
     version: &'static str,
     requests: mpsc::Receiver<crate::api::Request>,
 ) -> Result<(runtime::Runtime, Controller), DaemonError> {
@@ -108,9 +120,8 @@ fn begin_pairing(
     let data = Prepared::<TunDevice>::new()?.start()?;
     let keypair = files.identity()?;
     let node = node(&files, &keypair)?;
-    let swarm = swarm(&files, &keypair, version, &node, Mode::Pairing, data.io().clone())?;
+    let swarm = swarm(&files, &keypair, version, &node, mode, None, data.io().clone())?;
     let keys = files.keys()?;
-    let mode = Mode::Pairing;
     let parts = Parts { mode, version, files, keys, node, swarm, data, interface: None, requests };
     let mut controller = Controller::new(parts)?;
     control.block_on(controller.prepare());
@@ -169,7 +180,9 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let _control = control.enter();
     let data = prepared.start()?;
     let mode = Mode::Member { started_by_up: options.started_by_up };
-    let swarm = swarm(&files, &keypair, options.version, &node, mode, data.io().clone())?;
+    let (streams, arriving) = services::queue();
+    let io = data.io().clone();
+    let swarm = swarm(&files, &keypair, options.version, &node, mode, Some(streams), io.clone())?;
     if let Some(dir) = files.state.socket_dir_elsewhere() {
         create_private_dir(dir)?;
     }
@@ -185,6 +198,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let version = options.version;
     let parts = Parts { mode, version, files, keys, node, swarm, data, interface, requests };
     let mut controller = Controller::new(parts)?;
+    controller.services.serve(arriving, &io);
     control.block_on(async {
         if let Some(device) = device {
             controller.data.send(Command::Attach(device)).await;
@@ -203,7 +217,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     };
     peerup_service::notify::ready();
     drop(_control);
-    let handle = NodeHandle::new(sender);
+    let handle = NodeHandle::new(sender, io);
     Ok((Running { control, controller, server, handle, _lock: lock }, report))
 }
 
@@ -266,11 +280,12 @@ fn swarm(
     version: &str,
     node: &Node,
     mode: Mode,
+    services: Option<futures::channel::mpsc::Sender<InboundStream>>,
     io: Handle,
 ) -> Result<PeerSwarm, DaemonError> {
     let network = files.config.discovery.network.as_ref();
     let membership = node.membership();
-    let member = matches!(mode, Mode::Member { .. });
+    let member = matches!(mode, Mode::Member { .. } | Mode::Visitor);
     let mut swarm = PeerSwarm::new(SwarmConfig {
         keypair: keypair.clone(),
         agent: format!("peerup/{version}"),
@@ -283,6 +298,7 @@ fn swarm(
             vec![protocol::INVITE]
         },
         guest_protocols: vec![protocol::INVITE],
+        services,
         io,
     })?;
     for address in files.listen_addresses()? {

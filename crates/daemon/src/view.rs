@@ -32,6 +32,7 @@ pub fn overview(node: &Controller) -> Overview {
         peers: node.node.peers().iter().map(|peer| peer_overview(node, peer)).collect(),
         relays: relays(node),
         health: health(node),
+        proxies: node.services.proxies.rows(|peer| display_name(node, peer)),
     }
 }
 
@@ -193,7 +194,7 @@ pub fn status(node: &Controller) -> StatusReport {
             .iter()
             .flat_map(|relay| relay.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
             .collect(),
-        services_count: node.files.config.services.len() as u32,
+        services_count: node.services.offers().list().iter().filter(|service| service.enabled).count() as u32,
         has_global_ipv6: node.node.addresses().has_global(true),
         has_global_ipv4: node.node.addresses().has_global(false),
         listen_addresses: hosts,

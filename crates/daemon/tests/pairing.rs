@@ -374,6 +374,7 @@ fn relay_swarm(keypair: Keypair) -> PeerSwarm {
         }),
         authorized_protocols: vec![protocol::VOUCH],
         guest_protocols: vec![],
+        services: None,
         io: tokio::runtime::Handle::current(),
     })
     .unwrap()

@@ -339,6 +339,7 @@ fn node() -> PeerSwarm {
         profile: Profile::Node { mdns: false },
         authorized_protocols: Vec::new(),
         guest_protocols: vec![ECHO],
+        services: None,
         io: Handle::current(),
     })
     .unwrap();

@@ -54,7 +54,7 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
     };
     let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
         .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
-    let paths = paths::Behaviour::new(protocols, sender, first_path);
+    let paths = paths::Behaviour::new(protocols, sender, config.services.clone(), first_path);
     let relay_server = relay_server(own, &config.profile, paths.standing());
     let dcutr = node.then(|| Authorized::new(dcutr::Behaviour::new(own), paths.standing()));
     let behaviour = Behaviour {

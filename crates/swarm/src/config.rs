@@ -1,10 +1,11 @@
 //! What a swarm is built from.
 
+use futures::channel::mpsc;
 use ipnet::IpNet;
 use libp2p::identity::Keypair;
 use tokio::runtime::Handle;
 
-use crate::{behaviour::RelayLimits, transport};
+use crate::{behaviour::RelayLimits, paths::InboundStream, transport};
 
 /// What kind of process the swarm serves.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct SwarmConfig {
     /// Protocols accepted from authorized peers, and from guests while an invite is open.
     pub authorized_protocols: Vec<&'static str>,
     pub guest_protocols: Vec<&'static str>,
+    /// Where streams of [`crate::Services`] go, past the event loop of the swarm; full means refused.
+    pub services: Option<mpsc::Sender<InboundStream>>,
     /// The runtime that runs the connection tasks and all network I/O (the data thread).
     pub io: Handle,
 }

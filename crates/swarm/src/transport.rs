@@ -26,6 +26,9 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A circuit may have to connect to its relay first, so it gets both legs' time.
 const CIRCUIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// One per TCP connection to a service; as many as a QUIC connection allows. yamux keeps 256 KiB of its 1 GiB of
+/// receive windows back for each, so more streams leave less to a single fast one.
+const STREAMS: usize = 2560;
 pub type BoxedTransport = Boxed<(PeerId, StreamMuxerBox)>;
 
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +57,18 @@ pub fn with_circuits(
     let circuits = circuits
         .upgrade(Version::V1Lazy)
         .authenticate(security.clone())
-        .multiplex(yamux::Config::default())
+        .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let circuits = TransportTimeout::new(circuits, CIRCUIT_TIMEOUT);
     let direct = resolving(&credentials, &security, overlay);
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     Ok((transport, behaviour))
+}
+
+fn yamux() -> yamux::Config {
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(STREAMS);
+    config
 }
 
 /// A host without readable resolver settings still dials IP addresses; names fail there.
@@ -81,7 +90,7 @@ fn unresolved(
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(security.clone())
-        .multiplex(yamux::Config::default())
+        .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let quic = quic::Transport::new(quic::Config::new(credentials).handshake_timeout(CONNECT_TIMEOUT))
         .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));

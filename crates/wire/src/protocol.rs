@@ -8,6 +8,13 @@ pub const TUN: &str = "/peerup/tun/1.0.0";
 pub const INVITE: &str = "/peerup/invite/1.0.0";
 /// An authorised node speaks for a newcomer at its relay.
 pub const VOUCH: &str = "/peerup/vouch/1.0.0";
+/// A TCP port of the other node: two bytes, the port in network byte order, then what the connection carries.
+pub const PORT: &str = "/peerup/port/1.0.0";
+
+/// A TCP service: from the first byte on what the connection carries, in both directions.
+pub fn service(name: &DnsLabel) -> String {
+    format!("/peerup/{name}/1.0.0")
+}
 
 /// The private Kademlia of one network. Nodes of differently named networks never enter each other's
 /// routing tables, because they do not speak the same protocol.

@@ -126,6 +126,7 @@ fn config(cast: &Cast) -> SwarmConfig {
         profile: Profile::Node { mdns: false },
         authorized_protocols: vec![protocol::TUN],
         guest_protocols: Vec::new(),
+        services: None,
         io: Handle::current(),
     }
 }

@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-membership", 1),
     ("peerup-router", 1),
     ("peerup-userspace", 1),
+    ("peerup-services", 1),
     ("peerup-node", 1),
     ("peerup-transport", 2),
     ("peerup-swarm", 2),

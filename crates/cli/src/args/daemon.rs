@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::Json;
+use super::{Connect, Json};
 
 #[derive(Debug, Subcommand)]
 pub enum Daemon {
@@ -14,6 +14,15 @@ pub enum Daemon {
     },
     /// Show what the daemon says about itself
     Status(Json),
+    /// List the services that the daemon offers
+    Services(Json),
+    /// Let the daemon listen here for a service of a peer
+    Connect(Connect),
+    /// Stop such a listener; open connections go on
+    Disconnect {
+        /// As `connect` printed it: proxy-1
+        id: String,
+    },
     /// Stop the daemon
     Stop,
 }

@@ -8,6 +8,7 @@ mod look;
 mod node;
 mod pairing;
 mod relay;
+mod services;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use look::{Peers, Ping, Resolve, Status};
 pub use node::{Down, Init, Up};
 pub use pairing::{Invite, Join};
 pub use relay::Relay;
+pub use services::{Connect, Proxy, Service};
 
 /// One private network over your machines, without an account or a central server.
 #[derive(Debug, Parser)]
@@ -78,6 +80,11 @@ pub enum Command {
     Invite(Invite),
     /// Pair with the machine that made the code
     Join(Join),
+    /// TCP services that this machine offers to peers
+    #[command(subcommand)]
+    Service(Service),
+    /// Listen here for a TCP service of a peer
+    Proxy(Proxy),
     /// Look at the configuration
     #[command(subcommand)]
     Config(Config),

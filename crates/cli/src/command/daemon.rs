@@ -1,11 +1,14 @@
 //! `peerup daemon`: runs in the foreground, as systemd wants it, and answers for itself.
 
-use peerup_control::{Runtime, api::StatusReport};
+use peerup_control::{
+    Runtime,
+    api::{ConnectReport, ConnectRequest, PlainText, StatusReport},
+};
 use peerup_service::announce;
 
 use super::{Context, block_on, down};
 use crate::{
-    args::{Daemon, Json},
+    args::{Connect, Daemon, Json},
     backend,
     failure::{Exit, Failure},
     readiness::{Readiness, encode},
@@ -17,6 +20,9 @@ pub fn run(context: &Context, command: Option<Daemon>) -> Result<Exit, Failure> 
         None => start(context, false),
         Some(Daemon::Start { started_by_up }) => start(context, started_by_up),
         Some(Daemon::Status(args)) => status(context, &args),
+        Some(Daemon::Services(args)) => services(context, &args),
+        Some(Daemon::Connect(args)) => connect(context, args),
+        Some(Daemon::Disconnect { id }) => disconnect(context, id),
         Some(Daemon::Stop) => stop(context),
     }
 }
@@ -81,6 +87,33 @@ fn lines(report: &StatusReport) -> Vec<String> {
         lines.extend(values.iter().map(|value| format!("  {value}")));
     }
     lines
+}
+
+fn services(context: &Context, args: &Json) -> Result<Exit, Failure> {
+    let rows = block_on(async { Ok(context.place.daemon().await?.services().await?) })?;
+    if args.json {
+        context.terminal.json(&rows)?;
+    } else {
+        rows.plain_text().lines().try_for_each(|line| context.terminal.line(line))?;
+    }
+    Ok(Exit::Ok)
+}
+
+fn connect(context: &Context, args: Connect) -> Result<Exit, Failure> {
+    let Connect { peer, service, listen } = args;
+    let request = ConnectRequest { peer: peer.clone(), service: service.clone(), listen };
+    let report = block_on(async { Ok(context.place.daemon().await?.connect(request).await?) })?;
+    let ConnectReport { id, listen_address } = report;
+    context
+        .terminal
+        .line(format_args!("Proxy created: {id} -> {peer}:{service} (listen: {listen_address})"))?;
+    Ok(Exit::Ok)
+}
+
+fn disconnect(context: &Context, id: String) -> Result<Exit, Failure> {
+    block_on(async { Ok(context.place.daemon().await?.disconnect(id).await?) })?;
+    context.terminal.line("Proxy disconnected.")?;
+    Ok(Exit::Ok)
 }
 
 fn stop(context: &Context) -> Result<Exit, Failure> {

@@ -9,10 +9,12 @@ mod invite;
 mod join;
 mod peers;
 mod ping;
+mod proxy;
 mod relay;
 mod relay_server;
 mod relay_setup;
 mod resolve;
+mod service;
 mod status;
 mod up;
 mod whoami;
@@ -50,6 +52,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Relay(command) => relay(&context, command),
         Command::Invite(args) => invite::run(&context, args),
         Command::Join(args) => join::run(&context, args),
+        Command::Service(command) => service::run(&context, command),
+        Command::Proxy(args) => proxy::run(&context, args),
         Command::Config(command) => config::run(&context, command),
         Command::Resolve(args) => resolve::run(&context, &args),
         Command::Completions { shell } => completions(&context, shell),

@@ -102,6 +102,7 @@ fn local_overview(node: &NodeFiles) -> Result<Overview, Failure> {
             text: "the daemon is not running".into(),
             fix: Some("peerup up".into()),
         }],
+        proxies: vec![],
     })
 }
 

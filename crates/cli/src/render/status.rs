@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use peerup_control::api::{
-    HealthItem, Overview, PeerOverview, RelayOverview, RelayState, Severity, StatusReport, Timestamp,
+    HealthItem, Overview, PeerOverview, ProxyRow, RelayOverview, RelayState, Severity, StatusReport,
+    Timestamp,
 };
 use peerup_types::PeerId;
 
@@ -16,6 +17,7 @@ const REASON_WORDS: usize = 6;
 pub fn page(overview: &Overview, status: &StatusReport, now: Timestamp, width: usize) -> Vec<String> {
     let mut lines = verdict(overview, status, width);
     lines.extend(table(overview, now).render(width));
+    lines.extend(overview.proxies.iter().map(proxy));
     lines.extend(overview.health.iter().map(health));
     lines
 }
@@ -83,6 +85,13 @@ fn relay(relay: &RelayOverview) -> String {
         RelayState::Connecting => format!("relay {name} connecting"),
         RelayState::Offline => format!("relay {name} offline"),
     }
+}
+
+/// A listener that leads to a service of a peer.
+fn proxy(proxy: &ProxyRow) -> String {
+    let ProxyRow { id, listen_address, peer, service, sessions, .. } = proxy;
+    let (received, sent) = (units::bytes(proxy.rx_bytes), units::bytes(proxy.tx_bytes));
+    format!("{id}  {listen_address} → {peer}:{service}  {sessions} open  {received} / {sent}")
 }
 
 fn table(overview: &Overview, now: Timestamp) -> Table {
@@ -246,6 +255,7 @@ mod tests {
                 text: "this network drops UDP; using TCP".into(),
                 fix: None,
             }],
+            proxies: vec![],
         }
     }
 

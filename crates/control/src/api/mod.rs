@@ -8,6 +8,7 @@ mod overview;
 mod pairing;
 mod ping;
 mod rows;
+mod services;
 mod text;
 mod timestamp;
 
@@ -24,5 +25,6 @@ pub use rows::{
     AuthAdd, AuthEdit, AuthRow, DownReport, PathRow, PeerRow, ReachabilityGrade, StatusReport, StatusWord,
     UpReport,
 };
+pub use services::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 pub use text::{PlainText, Row};
 pub use timestamp::Timestamp;

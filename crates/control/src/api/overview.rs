@@ -6,7 +6,7 @@ use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{ProxyRow, Timestamp};
 
 /// The schema number of [`Overview`].
 pub const SCHEMA: u32 = 1;
@@ -19,6 +19,9 @@ pub struct Overview {
     pub peers: Vec<PeerOverview>,
     pub relays: Vec<RelayOverview>,
     pub health: Vec<HealthItem>,
+    /// Listeners that lead to services of peers.
+    #[serde(default)]
+    pub proxies: Vec<ProxyRow>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -187,6 +190,7 @@ mod tests {
             }],
             relays: vec![],
             health: vec![],
+            proxies: vec![],
         };
         let id = id.to_string();
         let expected = json!({
@@ -196,6 +200,7 @@ mod tests {
                 "tx_bytes": 0, "last_seen": null, "reason": null}],
             "relays": [],
             "health": [],
+            "proxies": [],
         });
         assert_eq!(serde_json::to_value(&overview).unwrap(), expected);
         assert_eq!(serde_json::from_value::<Overview>(expected).unwrap(), overview);

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::{AuthRow, PathRow, PeerRow, PingReply, PingReport, PingStats, ResolveReport, StatusReport};
+use super::{
+    AuthRow, PathRow, PeerRow, PingReply, PingReport, PingStats, ProxyRow, ResolveReport, ServiceRow,
+    StatusReport,
+};
 
 /// An answer that can be told in lines of text, each ended by a line feed.
 pub trait PlainText {
@@ -77,6 +80,24 @@ impl Row for AuthRow {
     fn line(&self) -> String {
         let comment = self.comment.as_ref().map(|comment| format!("\t# {}", one_cell(comment)));
         format!("{}{}", self.peer_id, comment.unwrap_or_default())
+    }
+}
+
+impl Row for ServiceRow {
+    fn line(&self) -> String {
+        let Self { name, local_address, protocol, enabled, .. } = self;
+        let state = if *enabled { "enabled" } else { "disabled" };
+        format!("{name}\t{local_address}\t{protocol}\t{state}")
+    }
+}
+
+impl Row for ProxyRow {
+    fn line(&self) -> String {
+        let Self { id, peer, service, listen_address, sessions, tx_bytes, rx_bytes, .. } = self;
+        format!(
+            "{id}\t{}\t{service}\t{listen_address}\t{sessions} open\ttx={tx_bytes}\trx={rx_bytes}",
+            one_cell(peer)
+        )
     }
 }
 

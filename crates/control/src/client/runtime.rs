@@ -7,6 +7,7 @@ use peerup_types::PeerId;
 use tokio::sync::mpsc;
 
 use super::{Client, SLOW, encode};
+use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
@@ -51,6 +52,30 @@ impl Runtime for Client {
 
     fn config(&self) -> Answer<'_, ConfigReport> {
         Box::pin(self.get("/v1/config"))
+    }
+
+    fn services(&self) -> Answer<'_, Vec<ServiceRow>> {
+        Box::pin(self.get("/v1/services"))
+    }
+
+    fn expose(&self, request: ExposeRequest) -> Answer<'_, ()> {
+        Box::pin(async move { self.post::<StatusWord>("/v1/expose", &request).await.map(drop) })
+    }
+
+    fn unexpose(&self, name: String) -> Answer<'_, ()> {
+        Box::pin(async move { self.command(Method::DELETE, &format!("/v1/expose/{name}")).await })
+    }
+
+    fn proxies(&self) -> Answer<'_, Vec<ProxyRow>> {
+        Box::pin(self.get("/v1/connect"))
+    }
+
+    fn connect(&self, request: ConnectRequest) -> Answer<'_, ConnectReport> {
+        Box::pin(async move { self.post("/v1/connect", &request).await })
+    }
+
+    fn disconnect(&self, id: String) -> Answer<'_, ()> {
+        Box::pin(async move { self.command(Method::DELETE, &format!("/v1/connect/{id}")).await })
     }
 
     fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {

@@ -46,10 +46,13 @@ impl Controller {
                 self.next_probe += 1;
                 self.data.send(Command::Probe { path, id: self.next_probe }).await;
             }
-            Action::Say { path, control } => self.data.send(Command::Say { path, control }).await,
+            Action::Say { path, control } => {
+                self.note_retirement(path, &control);
+                self.data.send(Command::Say { path, control }).await;
+            }
             Action::Close { path } => {
                 self.data.send(Command::Remove(path)).await;
-                self.swarm.close(path);
+                self.close_unless_in_use(path);
             }
             Action::Route { table, hosts } => {
                 for (_, peer) in table.peers() {

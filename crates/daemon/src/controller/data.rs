@@ -25,6 +25,7 @@ impl Controller {
                 }
             }
             DataEvent::Heard { path, control } => {
+                self.note_retirement(path, &control);
                 self.node.handle_control(path, control, now, peerup_clock::unix());
             }
             DataEvent::Wanted(peer) => self.node.handle_wanted(&peer, now),

@@ -4,6 +4,7 @@ mod actions;
 mod data;
 mod interface;
 mod requests;
+mod services;
 mod swarm;
 mod trust;
 
@@ -40,10 +41,12 @@ use crate::{
     interface::Interface,
     pairing::{invite::Invites, join::Joins},
     surroundings::Surroundings,
+    services::Services,
     watch::FileWatch,
 };
 
 pub use interface::interface_settings;
+pub use services::ServiceRequest;
 
 /// Finished tasks waiting for the loop.
 const DONE: usize = 256;
@@ -65,6 +68,8 @@ pub enum Mode {
     Member { started_by_up: bool },
     /// A host that only pairs.
     Pairing,
+    /// A member for the time of one command: it reaches others, and offers them nothing.
+    Visitor,
 }
 
 /// What a finished task brings back to the loop.
@@ -100,6 +105,8 @@ pub struct KnownPath {
     pub agent: Option<String>,
     /// The signs of life counted so far.
     life: u64,
+    /// Those of them that sessions showed.
+    sessions_heard: u64,
 }
 
 pub struct Controller {
@@ -117,6 +124,7 @@ pub struct Controller {
     pub last_seen: BTreeMap<PeerId, u64>,
     pub invites: Invites,
     pub joins: Joins,
+    pub services: Services,
     pub done: mpsc::Sender<Done>,
     /// Relays that pairing added and the configuration does not hold yet.
     pub extra_relays: BTreeMap<PeerId, Vec<Multiaddr>>,
@@ -188,6 +196,7 @@ impl Controller {
             last_seen: BTreeMap::new(),
             invites: Invites::default(),
             joins: Joins::default(),
+            services: Services::default(),
             done,
             extra_relays: BTreeMap::new(),
             pings: BTreeMap::new(),
@@ -215,6 +224,7 @@ impl Controller {
     /// Makes the keys and routes count. Nothing is dialed yet.
     pub async fn prepare(&mut self) {
         self.apply_trust();
+        self.configure_services();
         self.perform().await;
     }
 
@@ -317,12 +327,15 @@ impl Controller {
             self.node.handle_wake(now);
         }
         for (path, known) in &mut self.paths {
-            let life = known.counters.reads.get() + known.counters.resumed_writes.get();
+            let counters = &known.counters;
+            let life = counters.reads.get() + counters.resumed_writes.get() + known.handle.usage.heard();
             if std::mem::replace(&mut known.life, life) != life {
                 self.node.handle_heard(*path);
             }
         }
+        self.note_sessions(now);
         self.node.handle_timeout(now, peerup_clock::unix());
+        self.close_lingering();
         self.on_invite_time(now).await;
         self.on_join_time(now).await;
         self.on_surroundings_time(now);

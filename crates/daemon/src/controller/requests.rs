@@ -19,6 +19,7 @@ impl Controller {
     pub(super) async fn on_request(&mut self, request: Request) {
         // An answer that nobody waits for is not an error: the caller hung up.
         match request {
+            Request::Services(request) => self.on_service_request(request).await,
             Request::Overview(reply) => drop(reply.send(view::overview(self))),
             Request::Status(reply) => drop(reply.send(view::status(self))),
             Request::Peers { all, reply } => drop(reply.send(view::peers(self, all))),

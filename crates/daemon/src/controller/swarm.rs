@@ -15,6 +15,7 @@ impl Controller {
             Event::PathClosed { path, .. } => {
                 self.paths.remove(&path);
                 self.forget_path(path);
+                self.forget_path_use(path);
                 self.node.handle_closed(path, now);
                 self.closed.push(path);
             }
@@ -78,14 +79,17 @@ impl Controller {
         };
         tracing::debug!(peer = %handle.peer, path = %handle.path, remote = %handle.remote, "connected");
         let counters = Default::default();
-        self.paths.insert(handle.path, KnownPath { handle: handle.clone(), counters, agent: None, life: 0 });
+        self.paths.insert(
+            handle.path,
+            KnownPath { handle: handle.clone(), counters, agent: None, life: 0, sessions_heard: 0 },
+        );
         self.node.handle_opened(handle.peer, opened, now);
         self.observe_path(handle.path, None);
         self.on_join_connected(&handle);
     }
 
     fn on_inbound(&mut self, arrived: InboundStream) {
-        let InboundStream { path, peer, protocol, stream } = arrived;
+        let InboundStream { path, peer, protocol, stream, .. } = arrived;
         if protocol.as_ref() == protocol::INVITE {
             return self.on_invite_stream(peer, stream);
         }

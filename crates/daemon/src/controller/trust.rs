@@ -27,6 +27,7 @@ impl Controller {
         }
         self.apply_relays();
         self.apply_trust();
+        self.configure_services();
     }
 
     /// Makes the keys count: who may connect, who is a member, who is routed to.
@@ -37,7 +38,7 @@ impl Controller {
         let members = files::members(&self.keys, unix);
         let authorized: BTreeSet<PeerId> = members.keys().copied().filter(|peer| *peer != own).collect();
         match self.mode {
-            Mode::Member { .. } => {
+            Mode::Member { .. } | Mode::Visitor => {
                 let pin = self.files.config.vpn.address;
                 if let Err(error) = self.node.set_members(members, pin, now, unix) {
                     tracing::error!(error = %describe(&error), "a pinned address is not used");
@@ -52,6 +53,7 @@ impl Controller {
         }
         self.remind_node();
         let authorized = if self.mode == Mode::Pairing { BTreeSet::new() } else { authorized };
+        self.offer_to(&authorized);
         let infrastructure = self.relays().into_keys().collect();
         let guests = self.invites.is_open();
         self.swarm.set_admission(Admission { authorized, infrastructure, guests, open: false });

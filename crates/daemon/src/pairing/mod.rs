@@ -27,7 +27,7 @@ impl Controller {
             Mode::Member { .. } => {
                 ApiError::new(ErrorKind::NotRunning, format!("the daemon stopped; {what}"))
             }
-            Mode::Pairing => ApiError::failure(format!("cancelled; {what}")),
+            Mode::Pairing | Mode::Visitor => ApiError::failure(format!("cancelled; {what}")),
         };
         let (invite, join) = (why("the code is void"), why("nothing was joined"));
         self.fail_invite(invite);

@@ -341,6 +341,7 @@ fn swarm_config(config: &RelayConfig, keypair: Keypair, version: &str, io: Handl
         profile: Profile::Relay(limits(&config.resources)),
         authorized_protocols: vec![protocol::VOUCH],
         guest_protocols: Vec::new(),
+        services: None,
         io,
     }
 }

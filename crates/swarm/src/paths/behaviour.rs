@@ -18,7 +18,11 @@ use libp2p::{
 };
 use peerup_types::PathId;
 
-use super::{COMMAND_QUEUE, Command, InboundStream, PathHandle, handler::Handler};
+use super::{
+    COMMAND_QUEUE, Command, InboundStream, PathHandle, PathUse, Services,
+    handler::{Handler, Inbound},
+    services::Offered,
+};
 use crate::{
     endpoint,
     gater::{Admission, Standing},
@@ -35,16 +39,21 @@ pub struct Protocols {
 pub struct Shared {
     admission: ArcSwap<Admission>,
     protocols: Protocols,
+    offered: ArcSwap<Offered>,
     nothing: Arc<[StreamProtocol]>,
 }
 
 impl Shared {
     pub fn protocols_for(&self, peer: &PeerId) -> Arc<[StreamProtocol]> {
         match self.admission.load().standing(peer) {
-            Standing::Authorized => self.protocols.authorized.clone(),
+            Standing::Authorized => self.offered.load().to(peer),
             Standing::Guest => self.protocols.guest.clone(),
             Standing::Infrastructure | Standing::Anybody | Standing::Stranger => self.nothing.clone(),
         }
+    }
+
+    pub fn is_service(&self, protocol: &StreamProtocol) -> bool {
+        self.offered.load().is_service(protocol) && !self.protocols.guest.contains(protocol)
     }
 
     /// Paths to members and to relays are kept while idle: a standby path must be warm when it is needed.
@@ -64,21 +73,28 @@ pub enum Event {
 
 pub struct Behaviour {
     shared: Arc<Shared>,
-    inbound: mpsc::Sender<InboundStream>,
+    inbound: Inbound,
     next_path: u64,
     /// Handles of connections that other behaviours may still refuse.
-    pending: HashMap<ConnectionId, (PathId, mpsc::Sender<Command>)>,
+    pending: HashMap<ConnectionId, (PathId, Arc<PathUse>, mpsc::Sender<Command>)>,
     open: HashMap<ConnectionId, PathId>,
     events: VecDeque<Event>,
 }
 
 impl Behaviour {
-    /// `first_path` continues the numbering of a swarm that this one replaces.
-    pub fn new(protocols: Protocols, inbound: mpsc::Sender<InboundStream>, first_path: u64) -> Self {
-        let shared = Shared { admission: ArcSwap::default(), protocols, nothing: Arc::new([]) };
+    /// Streams of services go to `services` where there is such a queue. `first_path` continues the numbering of a
+    /// swarm that this one replaces.
+    pub fn new(
+        protocols: Protocols,
+        inbound: mpsc::Sender<InboundStream>,
+        services: Option<mpsc::Sender<InboundStream>>,
+        first_path: u64,
+    ) -> Self {
+        let offered = ArcSwap::from_pointee(Offered::new(&protocols.authorized, &Services::default()));
+        let shared = Shared { admission: ArcSwap::default(), protocols, offered, nothing: Arc::new([]) };
         Self {
             shared: Arc::new(shared),
-            inbound,
+            inbound: Inbound { control: inbound, services },
             next_path: first_path,
             pending: HashMap::new(),
             open: HashMap::new(),
@@ -88,6 +104,11 @@ impl Behaviour {
 
     pub fn set_admission(&mut self, admission: Arc<Admission>) {
         self.shared.admission.store(admission);
+    }
+
+    pub fn set_services(&mut self, services: &Services) {
+        let offered = Offered::new(&self.shared.protocols.authorized, services);
+        self.shared.offered.store(Arc::new(offered));
     }
 
     /// What a peer is at the moment of the call, also after later changes of the admission.
@@ -104,12 +125,13 @@ impl Behaviour {
         let path = PathId(self.next_path);
         self.next_path += 1;
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
-        self.pending.insert(connection, (path, commands));
-        Handler::new(path, peer, receiver, self.inbound.clone(), self.shared.clone())
+        let usage = Arc::new(PathUse::default());
+        self.pending.insert(connection, (path, usage.clone(), commands));
+        Handler::new(path, peer, usage, receiver, self.inbound.clone(), self.shared.clone())
     }
 
     fn established(&mut self, connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
-        let Some((path, commands)) = self.pending.remove(&connection) else { return };
+        let Some((path, usage, commands)) = self.pending.remove(&connection) else { return };
         self.open.insert(connection, path);
         self.events.push_back(Event::Opened(PathHandle {
             path,
@@ -118,6 +140,7 @@ impl Behaviour {
             remote: endpoint.get_remote_address().clone(),
             relay: endpoint::relay(endpoint),
             outbound: endpoint.is_dialer(),
+            usage,
             connection,
             commands,
         }));

@@ -19,13 +19,21 @@ use libp2p::{
 };
 use peerup_types::PathId;
 
-use super::{Command, InboundStream, OpenError, Reply, behaviour::Shared};
+use super::{Command, InboundStream, OpenError, PathUse, Reply, behaviour::Shared};
+
+/// Where inbound streams go.
+#[derive(Clone)]
+pub struct Inbound {
+    pub control: mpsc::Sender<InboundStream>,
+    pub services: Option<mpsc::Sender<InboundStream>>,
+}
 
 pub struct Handler {
     path: PathId,
     peer: PeerId,
+    usage: Arc<PathUse>,
     commands: mpsc::Receiver<Command>,
-    inbound: mpsc::Sender<InboundStream>,
+    inbound: Inbound,
     requested: VecDeque<(StreamProtocol, Reply)>,
     shared: Arc<Shared>,
 }
@@ -34,18 +42,30 @@ impl Handler {
     pub fn new(
         path: PathId,
         peer: PeerId,
+        usage: Arc<PathUse>,
         commands: mpsc::Receiver<Command>,
-        inbound: mpsc::Sender<InboundStream>,
+        inbound: Inbound,
         shared: Arc<Shared>,
     ) -> Self {
-        Self { path, peer, commands, inbound, requested: VecDeque::new(), shared }
+        Self { path, peer, usage, commands, inbound, requested: VecDeque::new(), shared }
     }
 
     fn deliver(&mut self, (stream, protocol): (Stream, StreamProtocol)) {
-        let arrived = InboundStream { path: self.path, peer: self.peer, protocol, stream };
-        if self.inbound.try_send(arrived).is_err() {
+        let queue = match &mut self.inbound.services {
+            Some(services) if self.shared.is_service(&protocol) => services,
+            Some(_) | None => &mut self.inbound.control,
+        };
+        let usage = self.usage.clone();
+        let arrived = InboundStream { path: self.path, peer: self.peer, protocol, stream, usage };
+        if queue.try_send(arrived).is_err() {
             tracing::debug!(peer = %self.peer, path = %self.path, "inbound stream refused: queue is full");
         }
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        self.usage.close();
     }
 }
 

@@ -7,16 +7,23 @@
 
 mod behaviour;
 mod handler;
+mod services;
+mod usage;
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
-use futures::channel::{mpsc, oneshot};
+use futures::{
+    SinkExt,
+    channel::{mpsc, oneshot},
+};
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, swarm::ConnectionId};
 use peerup_types::{PathId, PathKind};
 
 pub use behaviour::{Behaviour, Event, Protocols};
+pub use services::Services;
+pub use usage::{PathUse, Session};
 
-/// Commands that may wait for one connection's task. A path needs two streams; more than this is a bug upstream.
+/// Commands that may wait for one connection's task; whoever opens more streams at once waits.
 const COMMAND_QUEUE: usize = 16;
 
 /// A way to use one connection. Cheap to clone; it stays valid when the connection is gone and then reports so.
@@ -31,6 +38,8 @@ pub struct PathHandle {
     pub relay: Option<PeerId>,
     /// Whether this node dialed.
     pub outbound: bool,
+    /// Who else uses the connection.
+    pub usage: Arc<PathUse>,
     pub(crate) connection: ConnectionId,
     commands: mpsc::Sender<Command>,
 }
@@ -42,6 +51,8 @@ pub struct InboundStream {
     pub peer: PeerId,
     pub protocol: StreamProtocol,
     pub stream: Stream,
+    /// Who else uses the connection.
+    pub usage: Arc<PathUse>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +63,8 @@ pub enum OpenError {
     Unsupported(StreamProtocol),
     #[error("the peer did not answer the stream negotiation in time")]
     Timeout,
+    #[error("`{0}` is no name of a protocol: it has to start with a slash")]
+    Name(String),
     #[error("the stream failed while it was negotiated")]
     Io(#[source] io::Error),
 }
@@ -65,9 +78,19 @@ pub(crate) type Reply = oneshot::Sender<Result<Stream, OpenError>>;
 impl PathHandle {
     /// Opens a stream on this connection and no other.
     pub async fn open(&self, protocol: &'static str) -> Result<Stream, OpenError> {
+        self.open_protocol(StreamProtocol::new(protocol)).await
+    }
+
+    /// As [`PathHandle::open`], for a protocol whose name is not known before the program runs.
+    pub async fn open_named(&self, protocol: &str) -> Result<Stream, OpenError> {
+        let named = StreamProtocol::try_from_owned(protocol.to_owned());
+        self.open_protocol(named.map_err(|_| OpenError::Name(protocol.to_owned()))?).await
+    }
+
+    async fn open_protocol(&self, protocol: StreamProtocol) -> Result<Stream, OpenError> {
         let (reply, answer) = oneshot::channel();
-        let command = Command::Open { protocol: StreamProtocol::new(protocol), reply };
-        self.commands.clone().try_send(command).map_err(|_| OpenError::Closed)?;
+        let command = Command::Open { protocol, reply };
+        self.commands.clone().send(command).await.map_err(|_| OpenError::Closed)?;
         answer.await.unwrap_or(Err(OpenError::Closed))
     }
 }

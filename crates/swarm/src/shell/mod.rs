@@ -35,7 +35,7 @@ use crate::{
     event::{DialError, DialId, Event, ListenError},
     gater::{Admission, Standing},
     liveness,
-    paths::{self, InboundStream},
+    paths::{self, InboundStream, Services},
     underlay,
 };
 
@@ -44,6 +44,7 @@ pub struct PeerSwarm {
     swarm: Swarm<Behaviour>,
     inbound: mpsc::Receiver<InboundStream>,
     admission: Arc<Admission>,
+    services: Services,
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
     paths: HashMap<PathId, (PeerId, ConnectionId)>,
@@ -68,6 +69,7 @@ impl PeerSwarm {
             swarm,
             inbound,
             admission: Arc::default(),
+            services: Services::default(),
             listen: Vec::new(),
             external: Vec::new(),
             paths: HashMap::new(),
@@ -164,8 +166,15 @@ impl PeerSwarm {
         }
     }
 
+    /// Offers these services from here on. Streams that are open stay open.
+    pub fn set_services(&mut self, services: Services) {
+        self.services = services;
+        self.apply_admission();
+    }
+
     fn apply_admission(&mut self) {
         let behaviour = self.swarm.behaviour_mut();
+        behaviour.paths.set_services(&self.services);
         behaviour.gater.set_admission(self.admission.clone());
         behaviour.paths.set_admission(self.admission.clone());
     }
@@ -433,6 +442,7 @@ mod tests {
             profile: Profile::Node { mdns: false },
             authorized_protocols: Vec::new(),
             guest_protocols: Vec::new(),
+            services: None,
             io: tokio::runtime::Handle::current(),
         })
         .unwrap()

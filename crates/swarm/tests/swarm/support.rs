@@ -36,6 +36,7 @@ pub fn swarm(profile: Profile) -> PeerSwarm {
         profile,
         authorized_protocols: vec![ECHO],
         guest_protocols: vec![],
+        services: None,
         io: tokio::runtime::Handle::current(),
     })
     .unwrap()

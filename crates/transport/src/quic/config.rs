@@ -23,11 +23,11 @@ const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// 500 Mbit/s at 100 ms are 6.25 MB in flight; half again for what waits for a missing packet.
-const STREAM_WINDOW: u32 = 10 << 20;
-/// Two streams at full speed. Also what a peer may make us hold, and the most we hold for it.
+pub(crate) const STREAM_WINDOW: u32 = 10 << 20;
+/// Two streams at full speed. Also the most we hold for a peer, and what it may make us hold while it has few streams.
 pub(crate) const CONNECTION_WINDOW: u32 = 20 << 20;
-/// Streams a peer may have open; libp2p opens one per protocol and request.
-const STREAMS: u32 = 256;
+/// Streams a peer may have open: one per TCP connection to a service, and libp2p's own.
+const STREAMS: u32 = 2560;
 /// Datagrams nobody has read yet; the oldest give way.
 const DATAGRAMS_RECEIVED: usize = 1 << 20;
 /// Datagrams that wait for the pacer; the oldest give way. Small, as a packet that has waited long is worth nothing.

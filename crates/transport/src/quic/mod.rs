@@ -30,5 +30,5 @@ pub use connection::Connection;
 pub use endpoint::SocketBuffers;
 pub use quinn::Connection as Handle;
 pub use registry::{Connected, Registry};
-pub use stream::Stream;
+pub use stream::{Stream, reset};
 pub use transport::Transport;

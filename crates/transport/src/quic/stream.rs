@@ -1,6 +1,7 @@
 //! One bidirectional stream.
 
 use std::{
+    cell::Cell,
     io,
     pin::Pin,
     sync::Arc,
@@ -11,8 +12,24 @@ use futures::{AsyncRead, AsyncWrite};
 
 use super::backlog::Backlog;
 
-/// Closing finishes our direction and leaves the other one readable. Dropping finishes as well, and asks the peer to
-/// stop sending.
+/// What a stream that breaks off says. libp2p gives the codes no meaning.
+const RESET: u32 = 0;
+
+thread_local! {
+    static RESETTING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops `stream`, which holds streams of ours somewhere inside. Those that were not closed are reset, so that the
+/// other end is told that something is missing. libp2p hides a stream behind types that can only be dropped, and
+/// dropping has to finish: its protocols write an answer and drop the stream.
+pub fn reset<T>(stream: T) {
+    let before = RESETTING.replace(true);
+    drop(stream);
+    RESETTING.set(before);
+}
+
+/// Closing finishes our direction and leaves the other one readable. Dropping finishes as well (but see [`reset`]),
+/// and asks the peer to stop sending.
 pub struct Stream {
     send: quinn::SendStream,
     receive: quinn::RecvStream,
@@ -21,7 +38,18 @@ pub struct Stream {
 
 impl Stream {
     pub(crate) fn new(send: quinn::SendStream, receive: quinn::RecvStream, backlog: Arc<Backlog>) -> Self {
+        backlog.opened();
         Self { send, receive, backlog }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if RESETTING.get() {
+            // An error says that it was finished or reset before.
+            let _ = self.send.reset(RESET.into());
+        }
+        self.backlog.ended();
     }
 }
 

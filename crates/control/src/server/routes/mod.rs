@@ -10,6 +10,7 @@ mod lifecycle;
 mod node;
 mod openapi;
 mod pairing;
+mod services;
 mod tools;
 mod trust;
 
@@ -36,6 +37,7 @@ fn groups() -> Group {
         .merge(lifecycle::group())
         .merge(config::group())
         .merge(events::group())
+        .merge(services::group())
 }
 
 pub(super) fn router(runtime: Shared, cookie: Cookie) -> Router {
