@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use peerup_control::{
     Answer, ApiError, EVENT_BOUND, ErrorKind, INVITE_EVENT_BOUND, Runtime,
     api::{
@@ -79,7 +80,16 @@ impl Runtime for Node {
             reachability: Reachability::Private,
         };
         let health = self.health.clone();
-        Box::pin(async { Ok(Overview { schema: SCHEMA, this, peers: vec![home()], relays: vec![], health }) })
+        Box::pin(async {
+            Ok(Overview {
+                schema: SCHEMA,
+                this,
+                peers: vec![home()],
+                relays: vec![],
+                health,
+                proxies: vec![],
+            })
+        })
     }
 
     fn status(&self) -> Answer<'_, StatusReport> {
@@ -186,6 +196,52 @@ impl Runtime for Node {
             relay_authorised: true,
         };
         Box::pin(async { Ok(report) })
+    }
+
+    fn services(&self) -> Answer<'_, Vec<ServiceRow>> {
+        let row = ServiceRow {
+            name: "ssh".into(),
+            protocol: "/peerup/ssh/1.0.0".into(),
+            local_address: "localhost:22".into(),
+            enabled: true,
+            allowed_peers: None,
+            exposed: false,
+        };
+        Box::pin(async { Ok(vec![row]) })
+    }
+
+    fn expose(&self, request: ExposeRequest) -> Answer<'_, ()> {
+        self.note(format!("expose {}", request.name))
+    }
+
+    fn unexpose(&self, name: String) -> Answer<'_, ()> {
+        self.note(format!("unexpose {name}"))
+    }
+
+    fn proxies(&self) -> Answer<'_, Vec<ProxyRow>> {
+        let row = ProxyRow {
+            id: "proxy-1".into(),
+            peer_id: peer_id(),
+            peer: "home".into(),
+            service: "ssh".into(),
+            listen_address: "127.0.0.1:2222".into(),
+            sessions: 1,
+            accepted: 2,
+            failed: 0,
+            tx_bytes: 4096,
+            rx_bytes: 65_536,
+            last_error: None,
+        };
+        Box::pin(async { Ok(vec![row]) })
+    }
+
+    fn connect(&self, request: ConnectRequest) -> Answer<'_, ConnectReport> {
+        let report = ConnectReport { id: "proxy-1".into(), listen_address: request.listen };
+        Box::pin(async { Ok(report) })
+    }
+
+    fn disconnect(&self, id: String) -> Answer<'_, ()> {
+        self.note(format!("disconnect {id}"))
     }
 
     fn auth_list(&self) -> Answer<'_, Vec<AuthRow>> {

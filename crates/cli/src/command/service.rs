@@ -136,7 +136,8 @@ fn switch(context: &Context, name: &str, enabled: bool) -> Result<Exit, Failure>
 }
 
 fn known<'c>(config: &'c NodeConfig, name: &DnsLabel) -> Result<&'c Entry, Failure> {
-    let unknown = || Failure::new(format!("no service is called `{name}`")).hint(format!("`{LIST}` shows them"));
+    let unknown =
+        || Failure::new(format!("no service is called `{name}`")).hint(format!("`{LIST}` shows them"));
     config.services.get(name).ok_or_else(unknown)
 }
 

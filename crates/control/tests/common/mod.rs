@@ -141,7 +141,14 @@ impl Runtime for FakeNode {
             reachability: Reachability::Private,
         };
         Box::pin(async {
-            Ok(Overview { schema: SCHEMA, this, peers: vec![], relays: vec![], health: vec![], proxies: vec![] })
+            Ok(Overview {
+                schema: SCHEMA,
+                this,
+                peers: vec![],
+                relays: vec![],
+                health: vec![],
+                proxies: vec![],
+            })
         })
     }
 

@@ -12,6 +12,7 @@ mod matrix;
 mod pairing;
 mod paths;
 mod refusals;
+mod services;
 mod teardown;
 mod traffic;
 
