@@ -40,8 +40,8 @@ use crate::{
     greet::GreetError,
     interface::Interface,
     pairing::{invite::Invites, join::Joins},
-    surroundings::Surroundings,
     services::Services,
+    surroundings::Surroundings,
     watch::FileWatch,
 };
 
