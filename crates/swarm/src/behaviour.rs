@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol, connection_limits, dcutr, identify,
     identity::Keypair,
-    kad, mdns, ping, relay,
+    kad, mdns, relay,
     swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     authorized::Authorized,
     candidates,
     gater::{self, Standing},
-    paths,
+    liveness, paths,
 };
 
 /// Connections per peer: two transports, two families and their twins, doubled for make-before-break.
@@ -32,7 +32,7 @@ pub struct Behaviour {
     pub candidates: candidates::Behaviour,
     pub paths: paths::Behaviour,
     pub identify: identify::Behaviour,
-    pub ping: ping::Behaviour,
+    pub ping: liveness::Behaviour,
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
     pub relay_client: Toggle<relay::client::Behaviour>,
     pub relay_server: Toggle<relay::Behaviour>,

@@ -21,7 +21,7 @@ use crate::{
     candidates,
     config::{BuildError, Profile, SwarmConfig},
     gater::{self, Standing},
-    liveness,
+    liveness::{self, Rhythm},
     paths::{self, InboundStream, Protocols},
     transport,
 };
@@ -63,7 +63,7 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
         candidates: candidates::Behaviour::default(),
         paths,
         identify: behaviour::identify(&config.keypair, &config.agent, node),
-        ping: liveness::ping(),
+        ping: liveness::Behaviour::new(if node { Rhythm::NODE } else { Rhythm::RELAY }),
         kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
         relay_client: Toggle::from(relay_client),
         relay_server: Toggle::from(relay_server),

@@ -6,19 +6,112 @@
 //!
 //! libp2p keeps the first failure in a row to itself and pings again after the interval, so a silent connection is
 //! closed after between one interval and two timeouts (a ping was just sent) and two of both (one was just
-//! answered): 20 to 30 seconds. What must be noticed sooner is probed on its own streams.
+//! answered): 25 to 40 seconds for a node's dialed connections. What must be noticed sooner is probed on its own
+//! streams.
 
-use std::{error::Error, io, time::Duration};
+use std::{
+    error::Error,
+    io,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use libp2p::{core::upgrade::NegotiationError, ping};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, multiaddr::Protocol, transport::PortUse, upgrade::NegotiationError},
+    ping,
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+    },
+};
 
-/// Costs one exchange of 32 bytes per connection and interval, also on idle connections: about 20 packets a minute.
-const INTERVAL: Duration = Duration::from_secs(10);
 /// A round trip over a congested relay takes a second or two; two timeouts in a row are needed.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Who is only answered. One ping at the start shows whether the other end knows the protocol.
+const NEVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
-pub fn ping() -> ping::Behaviour {
-    ping::Behaviour::new(ping::Config::new().with_interval(INTERVAL).with_timeout(TIMEOUT))
+/// How often TCP connections are pinged. An exchange is three packets.
+#[derive(Debug, Clone, Copy)]
+pub struct Rhythm {
+    pub dialed: Duration,
+    pub accepted: Duration,
+}
+
+impl Rhythm {
+    /// A node has to notice that its relay is gone, and forgets a peer that is gone before long; an idle node with
+    /// ten peers stays below 60 packets a minute.
+    pub const NODE: Self = Self { dialed: Duration::from_secs(15), accepted: Duration::from_secs(60) };
+    /// A stale connection with a reservation on it would attract circuits to a host that has moved.
+    pub const RELAY: Self = Self { dialed: Duration::from_secs(10), accepted: Duration::from_secs(10) };
+}
+
+/// libp2p's ping with a rhythm that depends on the connection. QUIC has keep-alives of its own, and the end of a
+/// circuit is told by the relay, which watches its two legs.
+pub struct Behaviour {
+    dialed: ping::Behaviour,
+    accepted: ping::Behaviour,
+    answering: ping::Behaviour,
+}
+
+impl Behaviour {
+    pub fn new(rhythm: Rhythm) -> Self {
+        let every = |interval| {
+            ping::Behaviour::new(ping::Config::new().with_interval(interval).with_timeout(TIMEOUT))
+        };
+        Self { dialed: every(rhythm.dialed), accepted: every(rhythm.accepted), answering: every(NEVER) }
+    }
+}
+
+/// TCP to the other end itself, not to a relay.
+fn is_plain_tcp(remote: &Multiaddr) -> bool {
+    let tcp = remote.iter().any(|part| matches!(part, Protocol::Tcp(_)));
+    tcp && !remote.iter().any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = THandler<ping::Behaviour>;
+    type ToSwarm = ping::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        // The remote address of a circuit is bare; the local one tells.
+        let ping = if is_plain_tcp(local) { &mut self.accepted } else { &mut self.answering };
+        ping.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        let ping = if is_plain_tcp(address) { &mut self.dialed } else { &mut self.answering };
+        ping.handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    /// The three differ in the interval of their handlers only, so one of them reports for all.
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.answering.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.answering.poll(cx)
+    }
 }
 
 /// Whether a failed ping means that the connection is of no use. A peer without ping is no such thing.
@@ -42,6 +135,17 @@ mod tests {
 
     fn other(error: io::Error) -> ping::Failure {
         ping::Failure::Other { error: Box::new(error) }
+    }
+
+    #[test]
+    fn only_tcp_to_the_other_end_itself_is_pinged() {
+        let circuit =
+            "/ip4/192.0.2.1/tcp/7777/p2p/12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx/p2p-circuit";
+        for (address, pinged) in
+            [("/ip4/192.0.2.1/tcp/4001", true), ("/ip4/192.0.2.1/udp/4001/quic-v1", false), (circuit, false)]
+        {
+            assert_eq!(is_plain_tcp(&address.parse().unwrap()), pinged, "{address}");
+        }
     }
 
     #[test]

@@ -13,7 +13,10 @@ use libp2p::{
     identity::Keypair,
     relay, tcp, yamux,
 };
-use peerup_transport::{Credentials, CredentialsError, quic};
+use peerup_transport::{
+    Credentials, CredentialsError,
+    quic::{self, KeepAlive},
+};
 
 use crate::{
     closing::BoundedClose,
@@ -43,7 +46,7 @@ pub enum TransportError {
 pub fn direct(keypair: &Keypair, overlay: &[ipnet::IpNet]) -> Result<BoxedTransport, TransportError> {
     let credentials = Credentials::new(keypair)?;
     let security = TlsThenNoise::new(keypair, &credentials)?;
-    Ok(resolving(&credentials, &security, overlay))
+    Ok(resolving(&credentials, &security, overlay, KeepAlive::WATCHFUL))
 }
 
 /// Direct transports plus circuits through relays; the behaviour belongs into the same swarm.
@@ -60,7 +63,7 @@ pub fn with_circuits(
         .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let circuits = TransportTimeout::new(circuits, CIRCUIT_TIMEOUT);
-    let direct = resolving(&credentials, &security, overlay);
+    let direct = resolving(&credentials, &security, overlay, KeepAlive::FRUGAL);
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     Ok((transport, behaviour))
 }
@@ -72,12 +75,17 @@ fn yamux() -> yamux::Config {
 }
 
 /// A host without readable resolver settings still dials IP addresses; names fail there.
-fn resolving(credentials: &Credentials, security: &TlsThenNoise, overlay: &[ipnet::IpNet]) -> BoxedTransport {
-    match dns::tokio::Transport::system(unresolved(credentials, security, overlay)) {
+fn resolving(
+    credentials: &Credentials,
+    security: &TlsThenNoise,
+    overlay: &[ipnet::IpNet],
+    keep_alive: KeepAlive,
+) -> BoxedTransport {
+    match dns::tokio::Transport::system(unresolved(credentials, security, overlay, keep_alive)) {
         Ok(resolving) => resolving.boxed(),
         Err(error) => {
             tracing::warn!(%error, "no resolver settings: addresses with names cannot be dialed");
-            unresolved(credentials, security, overlay).boxed()
+            unresolved(credentials, security, overlay, keep_alive).boxed()
         }
     }
 }
@@ -86,14 +94,17 @@ fn unresolved(
     credentials: &Credentials,
     security: &TlsThenNoise,
     overlay: &[ipnet::IpNet],
+    keep_alive: KeepAlive,
 ) -> UnderlayOnly<BoxedTransport> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .upgrade(Version::V1Lazy)
         .authenticate(security.clone())
         .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
-    let quic = quic::Transport::new(quic::Config::new(credentials).handshake_timeout(CONNECT_TIMEOUT))
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    let quic = quic::Transport::new(
+        quic::Config::new(credentials).keep_alive(keep_alive).handshake_timeout(CONNECT_TIMEOUT),
+    )
+    .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
     let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
     UnderlayOnly::new(TransportTimeout::new(direct, CONNECT_TIMEOUT).boxed(), overlay.to_vec())
 }

@@ -17,10 +17,25 @@ use quinn::{
 use super::registry::Registry;
 use crate::{credentials::Credentials, verifier::Mismatch};
 
-/// A peer is silent this long: gone. Both sides may ask for less.
-const IDLE: Duration = Duration::from_secs(10);
-/// Holds the connection, and the NAT mapping (RFC 4787, REQ-5), between packets.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How an idle connection is kept, and given up. A keep-alive is answered, and either end's counts for both, so an
+/// idle connection costs two packets an interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Between packets, at least. Also holds the NAT mapping: RFC 4787 (REQ-5) asks of a NAT that it keeps one for
+    /// two minutes, and boxes that drop it after 30 s are common.
+    pub interval: Duration,
+    /// Silent for this long: gone. The smaller one of both ends counts.
+    pub idle_timeout: Duration,
+}
+
+impl KeepAlive {
+    /// Ten idle peers are 48 packets a minute. Whoever has packets to send notices a dead connection by probes.
+    pub const FRUGAL: Self =
+        Self { interval: Duration::from_secs(25), idle_timeout: Duration::from_secs(60) };
+    /// Notices soon that the other end is gone, as a relay must.
+    pub const WATCHFUL: Self =
+        Self { interval: Duration::from_secs(8), idle_timeout: Duration::from_secs(20) };
+}
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// 500 Mbit/s at 100 ms are 6.25 MB in flight; half again for what waits for a missing packet.
 pub(crate) const STREAM_WINDOW: u32 = 10 << 20;
@@ -75,6 +90,7 @@ pub struct Config {
     registry: Arc<dyn Registry>,
     congestion: Congestion,
     path_mtu: PathMtu,
+    keep_alive: KeepAlive,
     handshake: Duration,
 }
 
@@ -85,6 +101,7 @@ impl Config {
             registry: Arc::new(()),
             congestion: Congestion::default(),
             path_mtu: PathMtu::default(),
+            keep_alive: KeepAlive::FRUGAL,
             handshake: HANDSHAKE,
         }
     }
@@ -99,6 +116,10 @@ impl Config {
 
     pub fn path_mtu(self, path_mtu: PathMtu) -> Self {
         Self { path_mtu, ..self }
+    }
+
+    pub fn keep_alive(self, keep_alive: KeepAlive) -> Self {
+        Self { keep_alive, ..self }
     }
 
     pub fn handshake_timeout(self, handshake: Duration) -> Self {
@@ -118,7 +139,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(config: Config) -> Self {
-        let transport = Arc::new(transport(config.congestion, config.path_mtu));
+        let transport = Arc::new(transport(config.congestion, config.path_mtu, config.keep_alive));
         Self {
             endpoint: endpoint(&config.credentials),
             server: server(&config.credentials, transport.clone()),
@@ -199,7 +220,7 @@ impl ConnectionIdGenerator for RandomIds {
     }
 }
 
-fn transport(congestion: Congestion, path_mtu: PathMtu) -> TransportConfig {
+fn transport(congestion: Congestion, path_mtu: PathMtu, keep_alive: KeepAlive) -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_concurrent_uni_streams(0u32.into())
@@ -209,8 +230,8 @@ fn transport(congestion: Congestion, path_mtu: PathMtu) -> TransportConfig {
         .send_window(CONNECTION_WINDOW.into())
         .datagram_receive_buffer_size(Some(DATAGRAMS_RECEIVED))
         .datagram_send_buffer_size(DATAGRAMS_TO_SEND)
-        .max_idle_timeout(Some(idle()))
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(idle(keep_alive.idle_timeout)))
+        .keep_alive_interval(Some(keep_alive.interval))
         .allow_spin(false)
         .congestion_controller_factory(factory(congestion));
     match path_mtu {
@@ -226,8 +247,8 @@ fn transport(congestion: Congestion, path_mtu: PathMtu) -> TransportConfig {
     config
 }
 
-fn idle() -> IdleTimeout {
-    IdleTimeout::from(VarInt::from_u32(IDLE.as_millis() as u32))
+fn idle(timeout: Duration) -> IdleTimeout {
+    IdleTimeout::from(VarInt::from_u32(timeout.as_millis().try_into().unwrap_or(u32::MAX)))
 }
 
 fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {

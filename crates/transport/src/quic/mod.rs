@@ -24,7 +24,7 @@ mod registry;
 mod stream;
 mod transport;
 
-pub use config::{Config, Congestion, PathMtu};
+pub use config::{Config, Congestion, KeepAlive, PathMtu};
 pub use connecting::Error;
 pub use connection::Connection;
 pub use endpoint::SocketBuffers;

@@ -218,10 +218,9 @@ fn roam() -> Result<Measured> {
 
 fn suspend() -> Result<Measured> {
     let pair = Pair::direct("suspend", homes)?;
-    let daemon = pair.a.daemon_pid()?.to_string();
-    pair.a.host().ask(&format!("kill -STOP {daemon}"))?;
+    pair.a.signal(Signal::SIGSTOP)?;
     clock::pause(Duration::from_secs(60));
-    pair.a.host().ask(&format!("kill -CONT {daemon}"))?;
+    pair.a.signal(Signal::SIGCONT)?;
     Ok(seconds(first_reply(pair.a.host(), JOINER, PATIENCE)?))
 }
 

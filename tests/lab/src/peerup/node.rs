@@ -157,6 +157,10 @@ impl Node {
         }
     }
 
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(self.daemon_pid()?, signal)?)
+    }
+
     /// CPU seconds the daemon has used; the kernel counts in hundredths.
     pub fn cpu_seconds(&self) -> Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon_pid()?))?;
