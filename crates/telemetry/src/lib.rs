@@ -1,4 +1,4 @@
-//! Log lines for people and for the journal, and a count of panics.
+//! Log lines for people and for the journal, and a count of panics; audit lines and metrics for whoever asks for them.
 //!
 //! One subscriber for the process, writing text to standard error: `peerup daemon` sends it to a file or to
 //! journald, which adds the date itself when it wants one. `PEERUP_LOG` takes the filter syntax of
@@ -9,7 +9,10 @@
 //! count and the line make sure that nobody overlooks it.
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod exporter;
 mod filter;
+pub mod metrics;
 mod panics;
 
 pub use filter::ENVIRONMENT;
