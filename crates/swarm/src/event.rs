@@ -3,7 +3,10 @@
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use peerup_types::PathId;
 
-use crate::paths::{InboundStream, PathHandle};
+use crate::{
+    gater::Decision,
+    paths::{InboundStream, PathHandle},
+};
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {reason}")]
@@ -89,6 +92,10 @@ pub enum Event {
         source: PeerId,
         destination: PeerId,
     },
+    /// The gater let an inbound connection in or refused it; only after [`PeerSwarm::observe_decisions`].
+    ///
+    /// [`PeerSwarm::observe_decisions`]: crate::PeerSwarm::observe_decisions
+    Decided(Decision),
     /// libp2p panicked and the swarm was rebuilt. Every path and reservation is gone; listeners come back, each with a
     /// [`Event::Listening`]. When panics repeat, nothing happens for a while: calls are taken and carried out later.
     Restarted {

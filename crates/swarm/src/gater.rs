@@ -9,7 +9,7 @@
 //! `crate::paths` offers them the invite protocol only.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
     pin::Pin,
     sync::Arc,
@@ -33,6 +33,8 @@ use crate::refusals::Refusals;
 const MAX_GUESTS: usize = 10;
 /// Long enough for the pairing handshake over a slow relay.
 const GUEST_DEADLINE: Duration = Duration::from_secs(30);
+/// Decisions that wait for whoever observes them.
+const MAX_DECISIONS: usize = 256;
 
 /// The policy, replaced whole when a key or an invite changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,9 +90,36 @@ pub struct Behaviour {
     guests: BTreeMap<ConnectionId, PeerId>,
     deadlines: FuturesUnordered<BoxFuture<'static, ConnectionId>>,
     refusals: Refusals,
+    /// What was decided of inbound connections, while somebody wants to know.
+    decisions: Option<VecDeque<Decision>>,
+}
+
+/// An inbound connection was let in or refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    pub peer: PeerId,
+    pub allowed: bool,
 }
 
 impl Behaviour {
+    /// From here on decisions are kept for [`Behaviour::take_decision`]. Strangers decide how many there are, so only
+    /// the first [`MAX_DECISIONS`] that nobody has taken are.
+    pub fn observe(&mut self) {
+        self.decisions.get_or_insert_default();
+    }
+
+    pub fn take_decision(&mut self) -> Option<Decision> {
+        self.decisions.as_mut()?.pop_front()
+    }
+
+    fn decided(&mut self, peer: PeerId, allowed: bool) {
+        if let Some(decisions) = &mut self.decisions
+            && decisions.len() < MAX_DECISIONS
+        {
+            decisions.push_back(Decision { peer, allowed });
+        }
+    }
+
     pub fn set_admission(&mut self, admission: Arc<Admission>) {
         self.admission = admission;
     }
@@ -133,8 +162,9 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.check(connection, peer)?;
-        Ok(dummy::ConnectionHandler)
+        let checked = self.check(connection, peer);
+        self.decided(peer, checked.is_ok());
+        checked.map(|()| dummy::ConnectionHandler)
     }
 
     fn handle_established_outbound_connection(
@@ -146,7 +176,9 @@ impl NetworkBehaviour for Behaviour {
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if role == Endpoint::Listener {
-            self.check(connection, peer)?;
+            let checked = self.check(connection, peer);
+            self.decided(peer, checked.is_ok());
+            checked?;
         }
         Ok(dummy::ConnectionHandler)
     }
@@ -202,6 +234,26 @@ mod tests {
         assert!(inbound(&mut gater, 1, friend).is_ok());
         assert!(inbound(&mut gater, 2, PeerId::random()).is_err());
         assert_eq!(gater.refused(), 1);
+    }
+
+    #[tokio::test]
+    async fn decisions_are_kept_for_who_observes_and_never_more_than_a_bounded_number() {
+        let friend = PeerId::random();
+        let mut gater = Behaviour::default();
+        assert!(inbound(&mut gater, 1, friend).is_err());
+        assert_eq!(gater.take_decision(), None, "nobody observes");
+        gater.observe();
+        gater.set_admission(Arc::new(Admission {
+            authorized: BTreeSet::from([friend]),
+            ..Admission::default()
+        }));
+        assert!(inbound(&mut gater, 2, friend).is_ok());
+        for id in 3..3 + 2 * MAX_DECISIONS {
+            assert!(inbound(&mut gater, id, PeerId::random()).is_err());
+        }
+        assert_eq!(gater.take_decision(), Some(Decision { peer: friend, allowed: true }));
+        let kept = std::iter::from_fn(|| gater.take_decision()).filter(|decision| !decision.allowed).count();
+        assert_eq!(kept, MAX_DECISIONS - 1);
     }
 
     #[tokio::test]

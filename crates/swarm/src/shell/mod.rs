@@ -17,6 +17,7 @@ use libp2p::{
     Multiaddr, PeerId, StreamProtocol, Swarm,
     core::transport::ListenerId,
     dcutr, identify, kad, mdns,
+    metrics::{Metrics, Recorder, Registry},
     multiaddr::Protocol,
     ping, relay,
     swarm::{
@@ -57,6 +58,9 @@ pub struct PeerSwarm {
     rebinding: Option<Rebinding>,
     lookups: Lookups,
     pending: VecDeque<Event>,
+    /// libp2p's own metrics, where somebody wants them.
+    metrics: Option<Metrics>,
+    observed: bool,
     provoke: bool,
 }
 
@@ -80,6 +84,8 @@ impl PeerSwarm {
             rebinding: None,
             lookups: Lookups::default(),
             pending: VecDeque::new(),
+            metrics: None,
+            observed: false,
             provoke: false,
         })
     }
@@ -176,6 +182,9 @@ impl PeerSwarm {
         let behaviour = self.swarm.behaviour_mut();
         behaviour.paths.set_services(&self.services);
         behaviour.gater.set_admission(self.admission.clone());
+        if self.observed {
+            behaviour.gater.observe();
+        }
         behaviour.paths.set_admission(self.admission.clone());
     }
 
@@ -201,6 +210,17 @@ impl PeerSwarm {
         self.swarm.behaviour_mut().kad.add_address(&peer, address);
     }
 
+    /// Registers libp2p's own metrics and keeps them up to date.
+    pub fn register_metrics(&mut self, registry: &mut Registry) {
+        self.metrics = Some(Metrics::new(registry));
+    }
+
+    /// Reports every decision about an inbound connection as [`Event::Decided`].
+    pub fn observe_decisions(&mut self) {
+        self.observed = true;
+        self.swarm.behaviour_mut().gater.observe();
+    }
+
     /// Inbound connections refused by the gater since the last start of the swarm.
     pub fn refused(&self) -> u64 {
         self.swarm.behaviour().gater.refused()
@@ -223,6 +243,9 @@ impl PeerSwarm {
                 return Poll::Ready(event);
             }
             self.poll_rebinding(cx);
+            if let Some(decision) = self.swarm.behaviour_mut().gater.take_decision() {
+                self.pending.push_back(Event::Decided(decision));
+            }
             if !self.pending.is_empty() {
                 continue;
             }
@@ -241,6 +264,9 @@ impl PeerSwarm {
     }
 
     fn translate(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        if let Some(metrics) = &self.metrics {
+            record(metrics, &event);
+        }
         match event {
             SwarmEvent::Behaviour(event) => self.translate_behaviour(event),
             SwarmEvent::NewListenAddr { address, .. }
@@ -347,6 +373,21 @@ impl PeerSwarm {
                 self.add_dht_peer(peer, address.clone());
             }
         }
+    }
+}
+
+/// libp2p counts connections, and what its behaviours report.
+fn record(metrics: &Metrics, event: &SwarmEvent<BehaviourEvent>) {
+    metrics.record(event);
+    let SwarmEvent::Behaviour(event) = event else { return };
+    match event {
+        BehaviourEvent::Identify(event) => metrics.record(event),
+        BehaviourEvent::Ping(event) => metrics.record(event),
+        BehaviourEvent::Kad(event) => metrics.record(event),
+        BehaviourEvent::RelayServer(event) => metrics.record(event),
+        BehaviourEvent::Dcutr(event) => metrics.record(event),
+        // libp2p has no metrics for these.
+        _ => {}
     }
 }
 
