@@ -55,6 +55,8 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
     let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
         .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
     let paths = paths::Behaviour::new(protocols, sender, config.services.clone(), first_path);
+    let rhythm = if node { Rhythm::NODE } else { Rhythm::RELAY };
+    let ping = liveness::Behaviour::new(rhythm, paths.standing());
     let relay_server = relay_server(own, &config.profile, paths.standing());
     let dcutr = node.then(|| Authorized::new(dcutr::Behaviour::new(own), paths.standing()));
     let behaviour = Behaviour {
@@ -63,7 +65,7 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
         candidates: candidates::Behaviour::default(),
         paths,
         identify: behaviour::identify(&config.keypair, &config.agent, node),
-        ping: liveness::Behaviour::new(if node { Rhythm::NODE } else { Rhythm::RELAY }),
+        ping,
         kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
         relay_client: Toggle::from(relay_client),
         relay_server: Toggle::from(relay_server),

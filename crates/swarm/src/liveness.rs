@@ -6,7 +6,7 @@
 //!
 //! libp2p keeps the first failure in a row to itself and pings again after the interval, so a silent connection is
 //! closed after between one interval and two timeouts (a ping was just sent) and two of both (one was just
-//! answered): 25 to 40 seconds for a node's dialed connections. What must be noticed sooner is probed on its own
+//! answered): 25 to 40 seconds for a connection to a relay. What must be noticed sooner is probed on its own
 //! streams.
 
 use std::{
@@ -26,40 +26,58 @@ use libp2p::{
     },
 };
 
+use crate::gater::Standing;
+
 /// A round trip over a congested relay takes a second or two; two timeouts in a row are needed.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Who is only answered. One ping at the start shows whether the other end knows the protocol.
 const NEVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How often TCP connections are pinged. An exchange is three packets.
+/// How often TCP connections are pinged. An exchange is up to eight packets.
 #[derive(Debug, Clone, Copy)]
 pub struct Rhythm {
+    /// To a relay of ours.
+    pub to_relays: Duration,
     pub dialed: Duration,
     pub accepted: Duration,
 }
 
 impl Rhythm {
-    /// A node has to notice that its relay is gone, and forgets a peer that is gone before long; an idle node with
-    /// ten peers stays below 60 packets a minute.
-    pub const NODE: Self = Self { dialed: Duration::from_secs(15), accepted: Duration::from_secs(60) };
+    /// A node has to notice soon that its relay is gone. To a peer TCP is mostly the spare of a QUIC connection, and
+    /// packets that have to go there are probed; an idle node with ten peers stays below 60 packets a minute.
+    pub const NODE: Self =
+        Self { to_relays: Duration::from_secs(15), dialed: Duration::from_secs(600), accepted: NEVER };
     /// A stale connection with a reservation on it would attract circuits to a host that has moved.
-    pub const RELAY: Self = Self { dialed: Duration::from_secs(10), accepted: Duration::from_secs(10) };
+    pub const RELAY: Self = {
+        let every = Duration::from_secs(10);
+        Self { to_relays: every, dialed: every, accepted: every }
+    };
 }
+
+type AskStanding = Box<dyn Fn(&PeerId) -> Standing + Send + Sync>;
 
 /// libp2p's ping with a rhythm that depends on the connection. QUIC has keep-alives of its own, and the end of a
 /// circuit is told by the relay, which watches its two legs.
 pub struct Behaviour {
+    standing: AskStanding,
+    to_relays: ping::Behaviour,
     dialed: ping::Behaviour,
     accepted: ping::Behaviour,
     answering: ping::Behaviour,
 }
 
 impl Behaviour {
-    pub fn new(rhythm: Rhythm) -> Self {
+    pub fn new(rhythm: Rhythm, standing: impl Fn(&PeerId) -> Standing + Send + Sync + 'static) -> Self {
         let every = |interval| {
             ping::Behaviour::new(ping::Config::new().with_interval(interval).with_timeout(TIMEOUT))
         };
-        Self { dialed: every(rhythm.dialed), accepted: every(rhythm.accepted), answering: every(NEVER) }
+        Self {
+            standing: Box::new(standing),
+            to_relays: every(rhythm.to_relays),
+            dialed: every(rhythm.dialed),
+            accepted: every(rhythm.accepted),
+            answering: every(NEVER),
+        }
     }
 }
 
@@ -93,13 +111,18 @@ impl NetworkBehaviour for Behaviour {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let ping = if is_plain_tcp(address) { &mut self.dialed } else { &mut self.answering };
+        let to_relay = (self.standing)(&peer) == Standing::Infrastructure;
+        let ping = match (is_plain_tcp(address), to_relay) {
+            (true, true) => &mut self.to_relays,
+            (true, false) => &mut self.dialed,
+            (false, _) => &mut self.answering,
+        };
         ping.handle_established_outbound_connection(connection, peer, address, role, port)
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
 
-    /// The three differ in the interval of their handlers only, so one of them reports for all.
+    /// They differ in the interval of their handlers only, so one of them reports for all.
     fn on_connection_handler_event(
         &mut self,
         peer: PeerId,

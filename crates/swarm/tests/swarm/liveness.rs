@@ -1,6 +1,6 @@
 //! Connections that die without saying so, and peers that only look dead.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
@@ -8,8 +8,8 @@ use libp2p::{
     swarm::{SwarmEvent, dummy},
     tcp, yamux,
 };
-use peerup_swarm::Event;
-use peerup_types::{Multiaddr, Protocol};
+use peerup_swarm::{Admission, Event};
+use peerup_types::{Multiaddr, PeerId, Protocol};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -23,6 +23,7 @@ use crate::support::{admit, listen, node, opened, relay, until};
 async fn a_reservation_over_a_silent_tcp_connection_is_lost_with_its_pings() {
     let (mut a, mut relay) = (node(), relay());
     let relay_id = relay.local_peer();
+    a.set_admission(chosen(relay_id));
     relay.set_admission(admit([a.local_peer()]));
     let address = listen(&mut relay, "/ip4/127.0.0.1/tcp/0").await;
     relay.add_external_address(address.clone());
@@ -45,7 +46,7 @@ async fn a_reservation_over_a_silent_tcp_connection_is_lost_with_its_pings() {
 #[tokio::test]
 async fn a_peer_that_does_not_speak_ping_keeps_its_connection() {
     let (mut a, mut other) = (node(), without_ping());
-    a.set_admission(admit([*other.local_peer_id()]));
+    a.set_admission(chosen(*other.local_peer_id()));
     other.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
     let address = loop {
         if let SwarmEvent::NewListenAddr { address, .. } = other.select_next_some().await {
@@ -62,6 +63,11 @@ async fn a_peer_that_does_not_speak_ping_keeps_its_connection() {
     let closed = async { while !matches!(a.next_event().await, Event::PathClosed { .. }) {} };
     // libp2p reports from the second failure on, one interval after the first.
     timeout(Duration::from_secs(20), closed).await.expect_err("the connection stays");
+}
+
+/// Whom a node chose as its relay is pinged often.
+fn chosen(relay: PeerId) -> Admission {
+    Admission { infrastructure: BTreeSet::from([relay]), ..Admission::default() }
 }
 
 fn without_ping() -> Swarm<dummy::Behaviour> {
