@@ -22,6 +22,8 @@ pub struct StatePaths {
     pub peers: PathBuf,
     /// Where peers were reached last.
     pub addresses: PathBuf,
+    /// What a reader of the metrics shows when they are served beyond loopback.
+    pub metrics_token: PathBuf,
     /// Host changes still to be undone.
     pub netcfg_journal: PathBuf,
     /// The underlay port, picked once so that NAT mappings and firewall rules last.
@@ -35,6 +37,8 @@ pub struct RelayStatePaths {
     pub socket: PathBuf,
     pub cookie: PathBuf,
     pub lock: PathBuf,
+    /// As a node's.
+    pub metrics_token: PathBuf,
     /// Snapshots that `relay setup` takes before it replaces files.
     pub backups: PathBuf,
 }
@@ -52,6 +56,7 @@ impl StatePaths {
             log: at("peerup.log"),
             peers: at("peers.yaml"),
             addresses: at("addresses.json"),
+            metrics_token: at(".metrics-token"),
             netcfg_journal: at(".netcfg-journal.json"),
             listen_port: at(".listen-port"),
             dir,
@@ -73,6 +78,7 @@ impl RelayStatePaths {
             socket: socket(&dir, ".relay-admin.sock", "peerup-relay", runtime_dir),
             cookie: at(".relay-admin.cookie"),
             lock: at(".relay-server.lock"),
+            metrics_token: at(".metrics-token"),
             backups: at("backups"),
             dir,
         }

@@ -18,7 +18,7 @@ mod server;
 pub use client::{Client, ClientError};
 pub use error::{ApiError, ErrorKind};
 pub use runtime::{Answer, BoxFuture, EVENT_BOUND, INVITE_EVENT_BOUND, Runtime};
-pub use server::{BindError, BindOptions, ServeError, Server, SocketGroup};
+pub use server::{BindError, BindOptions, RequestObserver, Seen, ServeError, Server, SocketGroup};
 
 /// Largest request body the daemon reads.
 const MAX_REQUEST_BODY: usize = 1 << 20;

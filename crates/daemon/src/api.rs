@@ -45,6 +45,7 @@ pub enum Request {
     AuthRemove { peer: PeerId, reply: oneshot::Sender<Result<(), ApiError>> },
     Events(oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>),
     Config(oneshot::Sender<ConfigReport>),
+    Metrics(oneshot::Sender<Option<String>>),
     Reload(oneshot::Sender<Result<(), ApiError>>),
     Up(oneshot::Sender<Result<UpReport, ApiError>>),
     Down(oneshot::Sender<Result<DownReport, ApiError>>),
@@ -98,6 +99,11 @@ impl NodeHandle {
         request: impl FnOnce(oneshot::Sender<Result<T, ApiError>>) -> Request,
     ) -> Result<T, ApiError> {
         self.ask(request).await?
+    }
+
+    /// The page for Prometheus; `None` when metrics are off or the daemon is stopping.
+    pub async fn metrics_page(&self) -> Option<String> {
+        self.ask(Request::Metrics).await.ok()?
     }
 
     async fn resolve_one(&self, request: ResolveRequest) -> Result<ResolveReport, ApiError> {

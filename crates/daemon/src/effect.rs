@@ -30,7 +30,6 @@ fn without_effect(config: &NodeConfig) -> Vec<&'static str> {
             "security.enable_connection_gating",
             config.security.enable_connection_gating != default.security.enable_connection_gating,
         ),
-        ("telemetry", config.telemetry != default.telemetry),
     ];
     changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }
@@ -58,7 +57,6 @@ discovery:
   rendezvous: mine
   bootstrap_peers: [/ip4/203.0.113.50/tcp/7777/p2p/12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx]
 security: {enable_connection_gating: false}
-telemetry: {audit: {enabled: true}}
 ";
         assert_eq!(
             of(text),
@@ -68,7 +66,6 @@ telemetry: {audit: {enabled: true}}
                 "discovery.rendezvous",
                 "discovery.bootstrap_peers",
                 "security.enable_connection_gating",
-                "telemetry",
             ]
         );
     }

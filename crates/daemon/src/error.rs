@@ -48,6 +48,10 @@ pub enum DaemonError {
     Swarm(#[from] peerup_swarm::BuildError),
     #[error(transparent)]
     Listen(#[from] peerup_swarm::ListenError),
+    #[error(transparent)]
+    Metrics(#[from] peerup_telemetry::exporter::ExportError),
+    #[error(transparent)]
+    Token(#[from] peerup_service::files::TokenError),
     #[error("cannot open the control socket")]
     Bind(#[from] peerup_control::BindError),
     #[error("cannot start the data thread")]
@@ -85,10 +89,12 @@ impl DaemonError {
             Self::Group(error) => Some(error.hint()),
             Self::User(error) => Some(error.hint().into()),
             Self::Bind(peerup_control::BindError::AlreadyRunning { .. }) => Some("peerup status".into()),
+            Self::Metrics(_) => Some("choose another telemetry.metrics.listen_address".into()),
             Self::Exhausted(_) | Self::Prefix(_) => Some("choose a larger vpn.cidr".into()),
             Self::Range(_)
             | Self::NotText { .. }
             | Self::EditLocked { .. }
+            | Self::Token(_)
             | Self::Privileges(_)
             | Self::Swarm(_)
             | Self::Listen(_)

@@ -19,6 +19,7 @@ mod events;
 mod files;
 mod greet;
 mod interface;
+mod observe;
 mod pairing;
 mod port;
 mod process;

@@ -27,6 +27,7 @@ use crate::{
     error::DaemonError,
     files::{Files, members},
     interface::Interface,
+    observe::Observer,
     services, view,
 };
 
@@ -199,6 +200,17 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let parts = Parts { mode, version, files, keys, node, swarm, data, interface, requests };
     let mut controller = Controller::new(parts)?;
     controller.services.serve(arriving, &io);
+    let handle = NodeHandle::new(sender, io);
+    controller.observer = control.block_on(Observer::start(
+        &controller.files,
+        version,
+        &mut controller.swarm,
+        handle.clone(),
+    ))?;
+    let server = match &controller.observer {
+        Some(observer) => server.observed_by(observer.requests()),
+        None => server,
+    };
     control.block_on(async {
         if let Some(device) = device {
             controller.data.send(Command::Attach(device)).await;
@@ -217,7 +229,6 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     };
     peerup_service::notify::ready();
     drop(_control);
-    let handle = NodeHandle::new(sender, io);
     Ok((Running { control, controller, server, handle, _lock: lock }, report))
 }
 

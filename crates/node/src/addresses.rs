@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use peerup_path::{Group, MAX_CANDIDATES, dialable, group};
@@ -93,8 +93,13 @@ impl OwnAddresses {
 
     /// Whether an interface has an address of the family that is routed on the internet.
     pub fn has_global(&self, v6: bool) -> bool {
-        let is_v6 = |address: &Multiaddr| matches!(address.iter().next(), Some(Protocol::Ip6(_)));
-        self.host.iter().any(|address| is_v6(address) == v6 && is_global(address))
+        !self.globals(v6).is_empty()
+    }
+
+    /// Internet addresses of this host's interfaces, of one family, each once.
+    pub fn globals(&self, v6: bool) -> BTreeSet<IpAddr> {
+        let global = self.host.iter().filter(|address| is_global(address));
+        global.filter_map(ip_of).filter(|ip| ip.is_ipv6() == v6).collect()
     }
 
     pub fn host(&self) -> impl Iterator<Item = &Multiaddr> {
@@ -108,6 +113,14 @@ pub(crate) fn is_global(address: &Multiaddr) -> bool {
         Some(Protocol::Ip4(ip)) => !ip.is_private() && !is_shared(ip),
         Some(Protocol::Ip6(ip)) => ip.segments()[0] & 0xe000 == 0x2000,
         _ => false,
+    }
+}
+
+fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
     }
 }
 

@@ -32,6 +32,10 @@ pub enum RelayError {
     NoPort { address: Multiaddr },
     #[error("cannot set up the peer-to-peer network")]
     Swarm(#[from] BuildError),
+    #[error(transparent)]
+    Metrics(#[from] peerup_telemetry::exporter::ExportError),
+    #[error(transparent)]
+    Token(#[from] peerup_service::files::TokenError),
     #[error("cannot drop privileges")]
     Privileges(#[from] peerup_service::PrivilegeError),
     #[error("cannot start the runtime")]
@@ -60,7 +64,11 @@ impl RelayError {
             )),
             Self::Locked(_) => Some("stop it first, or give this one a directory of its own".into()),
             Self::Bind { source, .. } => bind_hint(source.kind()),
+            Self::Metrics(_) => {
+                Some("choose another health.listen_address or telemetry.metrics.listen_address".into())
+            }
             Self::NotText { .. }
+            | Self::Token(_)
             | Self::Listen(_)
             | Self::NoPort { .. }
             | Self::Swarm(_)
@@ -77,6 +85,8 @@ impl RelayError {
             Self::File(_)
             | Self::Write(_)
             | Self::NotText { .. }
+            | Self::Metrics(_)
+            | Self::Token(_)
             | Self::Config { .. }
             | Self::Keys { .. }
             | Self::Identity { .. }

@@ -141,9 +141,7 @@ fn ask_name(terminal: &Terminal, default: Option<DnsLabel>) -> Result<Option<Dns
 }
 
 fn ask_relay(terminal: &Terminal) -> Result<Vec<PeerAddr>, Failure> {
-    terminal.note(
-        "A relay lets machines behind NAT meet and pair; on one LAN they meet without.",
-    )?;
+    terminal.note("A relay lets machines behind NAT meet and pair; on one LAN they meet without.")?;
     let text = terminal.ask("Relay address (IP:PORT or a whole multiaddr, empty for none):")?;
     if text.is_empty() {
         return Ok(vec![]);

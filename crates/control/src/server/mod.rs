@@ -80,6 +80,19 @@ pub enum ServeError {
     Listener(#[source] io::Error),
 }
 
+/// A request that was answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    pub method: &'a str,
+    /// The endpoint as `docs/api.md` writes it, or `unknown`: never what the caller wrote.
+    pub route: &'a str,
+    pub status: u16,
+    pub took: Duration,
+}
+
+/// Told of every request after its answer, refused ones included.
+pub type RequestObserver = Arc<dyn Fn(&Seen<'_>) + Send + Sync>;
+
 /// A bound, private socket that nobody is served on yet.
 pub struct Server {
     listener: std::os::unix::net::UnixListener,
@@ -87,6 +100,7 @@ pub struct Server {
     allowed_uids: Vec<u32>,
     group: Option<SocketGroup>,
     files: SocketFiles,
+    observer: Option<RequestObserver>,
 }
 
 impl Server {
@@ -101,7 +115,11 @@ impl Server {
         let (listener, files) = socket::bind(socket, cookie_path, socket_mode, owner).await?;
         let cookie = Cookie::generate();
         cookie.write(files.cookie(), cookie_mode, owner).map_err(|source| files.cookie_error(source))?;
-        Ok(Self { listener, cookie, allowed_uids, group, files })
+        Ok(Self { listener, cookie, allowed_uids, group, files, observer: None })
+    }
+
+    pub fn observed_by(self, observer: RequestObserver) -> Self {
+        Self { observer: Some(observer), ..self }
     }
 
     /// Answers until `shutdown` resolves. Runs on any tokio runtime, not only the one it was bound on.
@@ -111,7 +129,7 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServeError> {
         let listener = UnixListener::from_std(self.listener).map_err(ServeError::Listener)?;
-        let router = routes::router(runtime, self.cookie);
+        let router = routes::router(runtime, self.cookie, self.observer);
         let door = Door { router, allowed_uids: self.allowed_uids, group: self.group };
         let (stop, stopping) = watch::channel(());
         let mut connections = JoinSet::new();

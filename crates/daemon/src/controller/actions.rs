@@ -26,6 +26,7 @@ impl Controller {
         while let Some(event) = self.node.poll_event() {
             report(&event);
             self.tell_event(&event);
+            self.observe(&event);
         }
     }
 
@@ -89,9 +90,13 @@ impl Controller {
             Role::Dialer => self.swarm.dial(peer, addresses),
             Role::Listener => self.swarm.dial_as_listener(peer, addresses),
         };
-        if let Err(error) = dialed {
-            tracing::debug!(%error, "not dialed");
-            self.node.handle_dial_failed(&peer, peerup_clock::now());
+        match (dialed, &mut self.observer) {
+            (Ok(dial), Some(observer)) => observer.dialing(dial),
+            (Ok(_), None) => {}
+            (Err(error), _) => {
+                tracing::debug!(%error, "not dialed");
+                self.node.handle_dial_failed(&peer, peerup_clock::now());
+            }
         }
     }
 

@@ -16,6 +16,7 @@ impl Controller {
             }
             DataEvent::Answer { path, id, rtt } => {
                 self.node.handle_answer(path, rtt, now);
+                self.observe_answer(path, rtt);
                 if let Some(peer) = self.paths.get(&path).map(|known| known.handle.peer) {
                     self.seen(peer);
                 }

@@ -39,6 +39,7 @@ use crate::{
     files::Files,
     greet::GreetError,
     interface::Interface,
+    observe::Observer,
     pairing::{invite::Invites, join::Joins},
     services::Services,
     surroundings::Surroundings,
@@ -132,6 +133,8 @@ pub struct Controller {
     pub hosts: Vec<IpAddr>,
     pub next_probe: u64,
     pub restarts: u64,
+    /// Where metrics or the audit log are on.
+    pub observer: Option<Box<Observer>>,
     /// Readers of `/v1/events`.
     pub events: Readers,
     pub surroundings: Surroundings,
@@ -203,6 +206,7 @@ impl Controller {
             hosts: Vec::new(),
             next_probe: 0,
             restarts: 0,
+            observer: None,
             events: Readers::default(),
             surroundings,
             keys_problem: None,
@@ -307,6 +311,9 @@ impl Controller {
             Wake::NetworkChanged(change) => {
                 tracing::info!(?change, "the network changed: putting every path to the proof");
                 self.on_network_changed(&change);
+                if let Some(observer) = &self.observer {
+                    observer.network_changed(&change);
+                }
                 self.node.handle_wake(peerup_clock::now());
             }
             Wake::PortMapping(state) => self.on_port_mapping(state),

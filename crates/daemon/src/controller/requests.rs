@@ -36,6 +36,7 @@ impl Controller {
             Request::AuthEdit { peer, edit, reply } => drop(reply.send(self.auth_edit(&peer, &edit))),
             Request::AuthRemove { peer, reply } => drop(reply.send(self.auth_remove(&peer))),
             Request::Events(reply) => drop(reply.send(self.follow_events())),
+            Request::Metrics(reply) => drop(reply.send(self.metrics_page())),
             Request::Config(reply) => drop(reply.send(view::config(self))),
             Request::Reload(reply) => {
                 self.reload().await;

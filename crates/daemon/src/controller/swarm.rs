@@ -23,6 +23,9 @@ impl Controller {
             Event::DialFailed { dial, peer, error } => {
                 tracing::debug!(?peer, %error, "dial failed");
                 self.on_join_dial_failed(dial, &error);
+                if let Some(observer) = &mut self.observer {
+                    observer.dial_failed(dial);
+                }
                 if let Some(peer) = peer {
                     self.node.handle_dial_failed(&peer, now);
                 }
@@ -54,7 +57,17 @@ impl Controller {
             }
             Event::Discovered { peer, address } => self.on_discovered(peer, address),
             Event::Found { peer, address } => self.on_dht_found(peer, address),
-            Event::HolePunch { peer, success } => tracing::debug!(%peer, success, "DCUtR ended"),
+            Event::HolePunch { peer, success } => {
+                tracing::debug!(%peer, success, "DCUtR ended");
+                if let Some(observer) = &self.observer {
+                    observer.punched(success);
+                }
+            }
+            Event::Decided(decision) => {
+                if let Some(observer) = &self.observer {
+                    observer.decided(decision);
+                }
+            }
             // A relay server's events; a node serves no circuits.
             Event::ReservationGranted { .. }
             | Event::RelayRefused { .. }
@@ -78,6 +91,9 @@ impl Controller {
             outbound: handle.outbound,
         };
         tracing::debug!(peer = %handle.peer, path = %handle.path, remote = %handle.remote, "connected");
+        if let Some(observer) = &mut self.observer {
+            observer.opened(&handle);
+        }
         let counters = Default::default();
         self.paths.insert(
             handle.path,

@@ -37,6 +37,9 @@ impl Controller {
         self.next_expiry = self.keys.next_expiry(unix);
         let members = files::members(&self.keys, unix);
         let authorized: BTreeSet<PeerId> = members.keys().copied().filter(|peer| *peer != own).collect();
+        if let Some(observer) = &mut self.observer {
+            observer.keys_count(&authorized);
+        }
         match self.mode {
             Mode::Member { .. } | Mode::Visitor => {
                 let pin = self.files.config.vpn.address;

@@ -1,6 +1,7 @@
 //! The loop that owns the relay: its swarm, its list of authorized keys, its admissions.
 
 mod listen;
+mod observing;
 mod vouching;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
@@ -29,6 +30,7 @@ use crate::{
     files::{KeyFile, load_config, load_or_create_identity},
     watch::FileWatch,
 };
+use observing::{Observing, Question};
 use vouching::Asked;
 
 /// A mesh of 64 nodes, each with two circuits to everybody: one at work and one that replaces it.
@@ -73,10 +75,12 @@ pub struct Relay {
     counters: Counters,
     vouching: JoinSet<Option<Asked>>,
     watch: FileWatch,
+    observing: Observing,
     _lock: FileLock,
 }
 
 enum Wake {
+    Question(Question),
     Command(Option<Command>),
     Swarm(Event),
     Vouching(Result<Option<Asked>, JoinError>),
@@ -94,7 +98,8 @@ impl Relay {
         let lock = FileLock::acquire(&RelayStatePaths::beside(&config_file, None).lock)?;
         let keypair = load_or_create_identity(&config.identity.key_file)?;
         let keys = KeyFile::load_or_create(config.security.authorized_keys_file.clone())?;
-        let swarm = PeerSwarm::new(swarm_config(&config, keypair, version, io))?;
+        let mut swarm = PeerSwarm::new(swarm_config(&config, keypair, version, io))?;
+        let observing = Observing::start(&config, &config_file, version, &mut swarm).await?;
         let connections = connections(&config.resources);
         let report = ServeReport { peer_id: swarm.local_peer(), addresses: Vec::new() };
         let watch = FileWatch::new(keys.path());
@@ -113,6 +118,7 @@ impl Relay {
             counters: Counters::default(),
             vouching: JoinSet::new(),
             watch,
+            observing,
             _lock: lock,
         };
         relay.warn_about_config();
@@ -133,12 +139,6 @@ impl Relay {
                 "nobody is authorized yet; `peerup relay authorize PEER_ID` adds a machine"
             );
         }
-        if self.config.health.enabled {
-            tracing::warn!("health.enabled: this release does not serve /healthz");
-        }
-        if self.config.telemetry.metrics.enabled {
-            tracing::warn!("telemetry.metrics.enabled: this release does not serve metrics");
-        }
     }
 
     pub fn report(&self) -> &ServeReport {
@@ -157,6 +157,7 @@ impl Relay {
                 Wake::Vouching(finished) => self.handle_vouching(finished),
                 Wake::Timeout => self.handle_timeout(),
                 Wake::Report => self.log_counters(),
+                Wake::Question(question) => self.answer_question(question),
                 Wake::Watchdog => notify::watchdog(),
             }
         }
@@ -179,6 +180,7 @@ impl Relay {
             () = optional_sleep(until_timeout) => Wake::Timeout,
             Some(finished) = self.vouching.join_next() => Wake::Vouching(finished),
             _ = report.tick() => Wake::Report,
+            question = self.observing.question() => Wake::Question(question),
             event = self.swarm.next_event() => Wake::Swarm(event),
         }
     }
@@ -267,6 +269,7 @@ impl Relay {
                 self.counters.circuits_closed += 1;
                 self.admissions.handle_circuit_closed(&source, &destination);
             }
+            Event::Decided(decision) => self.observing.decided(decision),
             Event::Restarted { panic } => self.handle_restart(&panic),
             Event::Identified { peer, agent, .. } => tracing::debug!(%peer, agent, "identified"),
             // A relay dials nobody and reserves nowhere.

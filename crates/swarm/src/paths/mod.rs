@@ -23,6 +23,8 @@ pub use behaviour::{Behaviour, Event, Protocols};
 pub use services::Services;
 pub use usage::{PathUse, Session};
 
+use crate::event::DialId;
+
 /// Commands that may wait for one connection's task; whoever opens more streams at once waits.
 const COMMAND_QUEUE: usize = 16;
 
@@ -42,6 +44,13 @@ pub struct PathHandle {
     pub usage: Arc<PathUse>,
     pub(crate) connection: ConnectionId,
     commands: mpsc::Sender<Command>,
+}
+
+impl PathHandle {
+    /// The dial that this path came of, where this node dialed.
+    pub fn dial(&self) -> DialId {
+        DialId(self.connection)
+    }
 }
 
 /// An inbound stream, with its protocol negotiated and nothing read yet.

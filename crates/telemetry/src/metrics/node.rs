@@ -20,7 +20,7 @@ macro_rules! labels {
 labels! {
     Decision { decision: &'static str }
     Outcome { result: &'static str }
-    Route { method: &'static str, path: &'static str, status: u16 }
+    Route { method: String, path: String, status: u16 }
     Dial { path_type: &'static str, result: &'static str }
     PathType { path_type: &'static str }
     Connected { path_type: &'static str, transport: &'static str, ip_version: &'static str }
@@ -211,8 +211,8 @@ impl NodeMetrics {
     }
 
     /// `path` is the route, not the request's text: its labels are few.
-    pub fn requested(&self, method: &'static str, path: &'static str, status: u16, took: Duration) {
-        let route = Route { method, path, status };
+    pub fn requested(&self, method: &str, path: &str, status: u16, took: Duration) {
+        let route = Route { method: method.to_owned(), path: path.to_owned(), status };
         self.requests.get_or_create(&route).inc();
         self.request_times.get_or_create(&route).observe(took.as_secs_f64());
     }

@@ -4,9 +4,11 @@ mod edit;
 mod lock;
 mod owner;
 mod private;
+mod token;
 
 pub use edit::{EditFileError, edit_private, lock_edits};
 pub use lock::{FileLock, LockError};
 pub use private::{
     PrivateFileError, WriteError, create_private_dir, open_log, read_private, write_private_atomic,
 };
+pub use token::{TokenError, secret_token};

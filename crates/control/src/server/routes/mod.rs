@@ -16,13 +16,16 @@ mod trust;
 
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 
-use super::endpoint::{Group, Shared};
+use super::{
+    RequestObserver, Seen,
+    endpoint::{Group, Shared},
+};
 use crate::{
     cookie::Cookie,
     error::{ApiError, ErrorKind},
@@ -40,15 +43,45 @@ fn groups() -> Group {
         .merge(services::group())
 }
 
-pub(super) fn router(runtime: Shared, cookie: Cookie) -> Router {
+pub(super) fn router(runtime: Shared, cookie: Cookie, observer: Option<RequestObserver>) -> Router {
     let (routes, endpoints) = groups().into_parts();
     let (description, _) = openapi::group(&endpoints).into_parts();
-    routes
+    let router = routes
         .merge(description)
         .fallback(unknown_endpoint)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(cookie, require_cookie))
-        .with_state(runtime)
+        .with_state(runtime);
+    match observer {
+        Some(observer) => router.layer(middleware::from_fn_with_state(observer, observe)),
+        None => router,
+    }
+}
+
+/// Tells of the endpoint, not of the request's text, so that there are as many labels as endpoints.
+async fn observe(
+    State(observer): State<RequestObserver>,
+    endpoint: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (method, began) = (known(request.method()), tokio::time::Instant::now());
+    let response = next.run(request).await;
+    let route = endpoint.as_ref().map_or("unknown", MatchedPath::as_str);
+    observer(&Seen { method, route, status: response.status().as_u16(), took: began.elapsed() });
+    response
+}
+
+/// HTTP lets callers invent methods.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }
 
 /// The OpenAPI description of every endpoint.
