@@ -179,7 +179,7 @@ impl NodeMetrics {
         own.register("path_changes", "Changes of the path in use", self.switches.clone());
         own.register_with_unit("probe_rtt", "Round trips of probes", Unit::Seconds, self.probes.clone());
         own.register("relay_bytes", "Bytes relayed for peers", self.relayed_bytes.clone());
-        own.register("relay_circuits", "Circuits relayed for peers", self.relayed_circuits.clone());
+        own.register("relay_circuits_relayed", "Circuits relayed for peers", self.relayed_circuits.clone());
         own.register("swarm_restarts", "Restarts of libp2p after a panic", self.restarts.clone());
         own.register("panics", "Panics of any task", self.panics.clone());
         own.register("proxy_bytes", "Bytes of service sessions", self.proxy_bytes.clone());

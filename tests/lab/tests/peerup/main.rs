@@ -9,6 +9,7 @@ mod lan;
 mod limits;
 mod mallory;
 mod matrix;
+mod observability;
 mod pairing;
 mod paths;
 mod refusals;
