@@ -119,7 +119,7 @@ resources:
   session_duration: 24h
   session_data_limit: unlimited
 
-# GET /healthz. Accepted, without effect in this release.
+# GET /healthz, for this machine only.
 health:
   enabled: false
   listen_address: 127.0.0.1:9090

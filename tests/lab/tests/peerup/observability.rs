@@ -17,7 +17,10 @@ fn prometheus_reads_a_node_and_a_relay_that_were_told_to_and_the_audit_log_names
     pair.a.host().write(&file, text + TELEMETRY).unwrap();
     let relay = pair.relay.config();
     let text = pair.relay.host().read(&relay).unwrap();
-    pair.relay.host().write(&relay, text + TELEMETRY + "health: {enabled: true}\n").unwrap();
+    pair.relay
+        .host()
+        .write(&relay, text.replace("health:\n  enabled: false", "health:\n  enabled: true") + TELEMETRY)
+        .unwrap();
     pair.relay.kill();
     pair.relay.serve().unwrap();
     pair.up().unwrap();
