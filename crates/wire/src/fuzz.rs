@@ -1,7 +1,7 @@
 //! One entry per parser for `tests/fuzz`: feed bytes, check what must hold for whatever is accepted.
 
 use crate::control::Control;
-use crate::frame::{Ack, Deframer, FrameKind, Probe, SuperPacket};
+use crate::frame::{Ack, Announce, Deframer, FrameKind, Probe, SuperPacket};
 use crate::hello::{Hello, HelloAck};
 use crate::vouch::{Request, Response};
 
@@ -31,6 +31,7 @@ fn body(kind: FrameKind, body: &[u8]) {
         FrameKind::SuperPacket => drop(SuperPacket::parse(body)),
         FrameKind::Probe => drop(Probe::parse(body)),
         FrameKind::Ack => drop(Ack::parse(body)),
+        FrameKind::Announce => drop(Announce::parse(body)),
         FrameKind::Control => control(body),
     }
 }

@@ -9,7 +9,7 @@ use data_encoding::HEXLOWER;
 use peerup_types::{AddressClaim, Keypair, OverlayAddrs, PeerId};
 use peerup_wire::control::{Control, GoodbyeReason, Punch};
 use peerup_wire::frame::{
-    Ack, Deframer, FrameKind, FrameWriter, Probe, ProbeKind, SuperPacket, VirtioNetHeader,
+    Ack, Announce, Deframer, FrameKind, FrameWriter, Probe, ProbeKind, SuperPacket, VirtioNetHeader,
 };
 use peerup_wire::hello::{FEATURE_ACKS, FEATURE_SUPER_PACKETS, Hello, HelloAck, RefusalReason};
 use peerup_wire::version::VersionRange;
@@ -30,6 +30,7 @@ mod vectors {
         "frame_super_packet",
         "frame_probe",
         "frame_ack",
+        "frame_announce",
         "control_goodbye",
         "control_claims",
         "control_punch_request",
@@ -154,6 +155,14 @@ fn ack_frames_are_frozen() {
     emits("frame_ack", &written(|w| w.push_ack(ack)));
     let (seq, body) = frame_in("frame_ack", FrameKind::Ack);
     assert_eq!((seq, Ack::parse(&body)), (0, Ok(ack)));
+}
+
+#[test]
+fn announce_frames_are_frozen() {
+    let announce = Announce { lane: 3, instance: 0x0102_0304_0506_0708, seq: 42 };
+    emits("frame_announce", &written(|w| w.push_announce(announce)));
+    let (seq, body) = frame_in("frame_announce", FrameKind::Announce);
+    assert_eq!((seq, Announce::parse(&body)), (0, Ok(announce)));
 }
 
 #[test]

@@ -185,7 +185,7 @@ async fn listen(mut stream: Stream, hello: Hello, replies: mpsc::Sender<u16>) ->
             let answered = match frame.kind {
                 FrameKind::Packet => packets::answered(frame.body),
                 FrameKind::SuperPacket => frame.body.get(VIRTIO_NET_HEADER_LEN..).and_then(packets::answered),
-                FrameKind::Probe | FrameKind::Ack | FrameKind::Control => None,
+                FrameKind::Probe | FrameKind::Ack | FrameKind::Control | FrameKind::Announce => None,
             };
             if let Some(number) = answered {
                 replies.send(number).await?;

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-packet", 0),
     ("peerup-path", 1),
     ("peerup-reach", 1),
+    ("peerup-lane", 1),
     ("peerup-trust", 1),
     ("peerup-membership", 1),
     ("peerup-router", 1),

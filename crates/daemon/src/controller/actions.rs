@@ -4,7 +4,7 @@ use peerup_node::{Action, Event as NodeEvent};
 use peerup_path::Role;
 use peerup_swarm::Stream;
 use peerup_types::{Multiaddr, PathId, PeerId};
-use peerup_wire::hello::{FEATURE_SUPER_PACKETS, Hello, HelloAck};
+use peerup_wire::hello::{Hello, HelloAck};
 
 use super::{Controller, Done, PERSIST_AFTER};
 use crate::{
@@ -144,8 +144,8 @@ impl Controller {
                 }
                 let Some(known) = self.paths.get(&path) else { return };
                 let counters = known.counters.clone();
-                let supers = takes_supers(&ack);
-                self.data.send(Command::Outlet { path, peer, stream, counters, supers }).await;
+                let features = features(&ack);
+                self.data.send(Command::Outlet { path, peer, stream, counters, features }).await;
                 if self.node.handle_ack(path, &ack, now, peerup_clock::unix()) {
                     self.seen(peer);
                     self.note_reached(path);
@@ -186,10 +186,11 @@ impl Controller {
     }
 }
 
-fn takes_supers(ack: &HelloAck) -> bool {
+/// What a peer that accepted us takes.
+fn features(ack: &HelloAck) -> u64 {
     match ack {
-        HelloAck::Accepted(hello) => hello.features & FEATURE_SUPER_PACKETS != 0,
-        HelloAck::Refused { .. } => false,
+        HelloAck::Accepted(hello) => hello.features,
+        HelloAck::Refused { .. } => 0,
     }
 }
 

@@ -334,8 +334,7 @@ impl Controller {
             self.node.handle_wake(now);
         }
         for (path, known) in &mut self.paths {
-            let counters = &known.counters;
-            let life = counters.reads.get() + counters.resumed_writes.get() + known.handle.usage.heard();
+            let life = known.counters.signs_of_life() + known.handle.usage.heard();
             if std::mem::replace(&mut known.life, life) != life {
                 self.node.handle_heard(*path);
             }
@@ -362,6 +361,12 @@ impl Controller {
         for (reason, packets) in self.data.counters.reasons().into_iter().filter(|(_, packets)| *packets > 0)
         {
             tracing::info!(reason, packets, "packets dropped");
+        }
+        let counters = &self.data.counters;
+        let (resent, duplicates, waited) =
+            (counters.resent.get(), counters.duplicates.get(), counters.reordered.get());
+        if resent + duplicates + waited > 0 {
+            tracing::info!(resent, duplicates, waited, "frames at changes of path");
         }
     }
 

@@ -36,6 +36,15 @@ pub struct PathCounters {
     /// Writes that had to wait for the transport and then went on: it takes bytes again, so somebody acknowledged
     /// earlier ones.
     pub resumed_writes: Counter,
+    /// Acknowledgements of frames that went this way.
+    pub acknowledged: Counter,
+}
+
+impl PathCounters {
+    /// A number that moves while the path carries anything.
+    pub fn signs_of_life(&self) -> u64 {
+        self.reads.get() + self.resumed_writes.get() + self.acknowledged.get()
+    }
 }
 
 /// Why packets went nowhere, all peers together.
@@ -46,6 +55,12 @@ pub struct PlaneCounters {
     pub skipped: Counter,
     /// Streams closed because of a frame that cannot be parsed.
     pub malformed: Counter,
+    /// Frames that were sent again on another path.
+    pub resent: Counter,
+    /// Frames that arrived twice and went to the host once.
+    pub duplicates: Counter,
+    /// Frames that waited for others that they had overtaken.
+    pub reordered: Counter,
 }
 
 impl Default for PlaneCounters {
@@ -54,6 +69,9 @@ impl Default for PlaneCounters {
             dropped: std::array::from_fn(|_| Counter::default()),
             skipped: Counter::default(),
             malformed: Counter::default(),
+            resent: Counter::default(),
+            duplicates: Counter::default(),
+            reordered: Counter::default(),
         }
     }
 }

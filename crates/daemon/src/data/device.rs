@@ -9,7 +9,9 @@ use peerup_packet::{
 use peerup_router::{DropReason, RoutingTable, reply_for};
 use peerup_tun::{Device, MAX_FRAME_LEN};
 
-use super::{lane::Form, plane::Plane};
+use peerup_lane::Form;
+
+use super::plane::Plane;
 
 /// Packets handled before other tasks get their turn.
 const BATCH: usize = 64;

@@ -3,6 +3,7 @@
 use std::{rc::Rc, sync::Arc, time::Instant};
 
 use futures::{AsyncRead, AsyncReadExt};
+use peerup_lane::split_header;
 use peerup_packet::{
     IpPacket,
     gso::{self, VirtioNetHeader},
@@ -12,13 +13,13 @@ use peerup_tun::Device;
 use peerup_types::PathId;
 use peerup_wire::{
     control::Control,
-    frame::{BodyTooLong, Deframer, Frame, FrameKind, Probe, ProbeKind},
+    frame::{Ack, Announce, BodyTooLong, Deframer, Frame, FrameKind, Probe, ProbeKind},
 };
 
 use super::{
     DataEvent,
     counters::PathCounters,
-    lane::split_header,
+    order::{self, Numbering},
     plane::{Peer, Plane},
 };
 
@@ -74,6 +75,7 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
 ) -> InletError {
     let mut deframer = Deframer::default();
     let mut allowance = Allowance::new(peerup_clock::now());
+    let mut numbering = Numbering::default();
     loop {
         let read = match stream.read(deframer.space()).await {
             Ok(0) if deframer.finish().is_err() => return InletError::Truncated,
@@ -85,13 +87,20 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
         let packets = peer.counters.rx_packets.get();
         deframer.filled(read);
         let skipped = deframer.skipped();
-        if let Err(error) = take_frames(path, &peer, &plane, &mut deframer, &mut allowance).await {
+        let now = peerup_clock::now();
+        let turn = peer.delivering.lock().await;
+        let taken =
+            take_frames(path, &peer, &plane, &mut deframer, &mut allowance, &mut numbering, now).await;
+        drop(turn);
+        if let Err(error) = taken {
             plane.shared.counters.malformed.add(1);
             return error.into();
         }
+        order::watch_held(&plane, &peer);
+        order::watch_acknowledgement(&peer, now);
         plane.shared.counters.skipped.add(deframer.skipped() - skipped);
         if peer.counters.rx_packets.get() > packets {
-            plane.note_traffic(&peer, peerup_clock::now());
+            plane.note_traffic(&peer, now);
         }
     }
 }
@@ -102,30 +111,57 @@ async fn take_frames<D: Device + 'static>(
     plane: &Plane<D>,
     deframer: &mut Deframer,
     allowance: &mut Allowance,
+    numbering: &mut Numbering,
+    now: Instant,
 ) -> Result<(), BodyTooLong> {
     let table = plane.table();
     let index = table.as_ref().and_then(|table| table.index_of(&peer.id));
-    while let Some(Frame { kind, body, .. }) = deframer.next_frame()? {
+    while let Some(frame) = deframer.next_frame()? {
+        let Frame { kind, body, .. } = frame;
         match kind {
-            FrameKind::Packet => deliver(plane, peer, table.as_deref().zip(index), body).await,
-            FrameKind::SuperPacket => deliver_super(plane, peer, table.as_deref().zip(index), body).await,
+            FrameKind::Packet | FrameKind::SuperPacket => {
+                if numbering.admits(plane, peer, &frame, now) {
+                    deliver(plane, peer, table.as_deref().zip(index), kind, body).await;
+                }
+                order::release(plane, peer, now).await;
+            }
+            FrameKind::Announce => match Announce::parse(body) {
+                Ok(announce) => {
+                    numbering.announced(announce, peer, now);
+                    order::release(plane, peer, now).await;
+                }
+                Err(_) => plane.shared.counters.skipped.add(1),
+            },
+            FrameKind::Ack => acknowledged(peer, plane, body, now),
             FrameKind::Probe => handle_probe(path, peer, plane, body),
             FrameKind::Control => match Control::parse(body) {
                 Ok(Control::Unknown(_)) | Err(_) => plane.shared.counters.skipped.add(1),
-                Ok(control) if allowance.take(peerup_clock::now()) => {
+                Ok(control) if allowance.take(now) => {
                     plane.emit(DataEvent::Heard { path, control });
                 }
                 Ok(_) => plane.shared.counters.skipped.add(1),
             },
-            // Not offered in our hello, so a peer has no reason to send these.
-            FrameKind::Ack => plane.shared.counters.skipped.add(1),
         }
     }
     Ok(())
 }
 
-/// Hands a packet to the host if it may come from this peer.
-async fn deliver<D: Device + 'static>(
+/// Hands what a frame holds to the host if it may come from this peer.
+pub async fn deliver<D: Device + 'static>(
+    plane: &Plane<D>,
+    peer: &Peer,
+    route: Option<(&RoutingTable, PeerIndex)>,
+    kind: FrameKind,
+    body: &[u8],
+) {
+    match kind {
+        FrameKind::SuperPacket => deliver_super(plane, peer, route, body).await,
+        FrameKind::Packet => deliver_packet(plane, peer, route, body).await,
+        FrameKind::Probe | FrameKind::Ack | FrameKind::Control | FrameKind::Announce => {}
+    }
+}
+
+async fn deliver_packet<D: Device + 'static>(
     plane: &Plane<D>,
     peer: &Peer,
     route: Option<(&RoutingTable, PeerIndex)>,
@@ -162,6 +198,18 @@ async fn deliver_super<D: Device + 'static>(
     peer.counters.rx_packets.add(1);
     peer.counters.rx_bytes.add(packet.len() as u64);
     plane.write_super(body, &view, mtu).await;
+}
+
+fn acknowledged<D: Device + 'static>(peer: &Peer, plane: &Plane<D>, body: &[u8], now: Instant) {
+    let Ok(ack) = Ack::parse(body) else { return plane.shared.counters.skipped.add(1) };
+    let acked = peer.lane.borrow_mut().acknowledge(ack, now);
+    if let Some(path) = acked.path {
+        peer.outlet(path, |outlet| outlet.counters.acknowledged.add(1));
+    }
+    // A lane that waited for it has room.
+    if acked.room {
+        peer.wake();
+    }
 }
 
 fn handle_probe<D: Device + 'static>(path: PathId, peer: &Peer, plane: &Plane<D>, body: &[u8]) {

@@ -6,16 +6,17 @@
 //!
 //! ```text
 //!  TUN → device::read → RoutingTable::outbound → Lane (per peer) → outlet (per path) → stream
-//!  stream → inlet (per path) → RoutingTable::inbound → TUN
+//!  stream → inlet (per path) → Inbound (per peer) → RoutingTable::inbound → TUN
 //! ```
 //!
 //! A lane belongs to a peer, an outlet to a path: switching paths means that another outlet drains the lane. The
-//! old outlet finishes the batch it is writing, so a planned switch loses nothing.
+//! old outlet finishes the batch it is writing. What order and duplicates, acknowledgements and sending again have to
+//! do with it is `peerup-lane`'s to say; [`order`] carries it out.
 
 mod counters;
 mod device;
 mod inlet;
-mod lane;
+mod order;
 mod outlet;
 mod plane;
 
@@ -54,13 +55,13 @@ pub enum Command<D> {
         counters: BTreeMap<PeerId, Arc<PeerCounters>>,
     },
     /// Our stream on a path, hello done: an outlet.
-    /// `supers` says whether the peer takes super-packets.
+    /// `features` are the peer's, of its hello.
     Outlet {
         path: PathId,
         peer: PeerId,
         stream: Stream,
         counters: Arc<PathCounters>,
-        supers: bool,
+        features: u64,
     },
     /// The peer's stream on a path, hello done: an inlet.
     Inlet {

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     counters::PathCounters,
+    order,
     plane::{Peer, Shared},
 };
 
@@ -36,14 +37,15 @@ enum Urgent {
 /// The handle of the task.
 pub struct Outlet {
     pub path: PathId,
+    pub counters: Arc<PathCounters>,
     urgent: RefCell<VecDeque<Urgent>>,
     wake: Notify,
     closed: Cell<bool>,
 }
 
 impl Outlet {
-    pub fn new(path: PathId) -> Self {
-        Self { path, urgent: RefCell::default(), wake: Notify::new(), closed: Cell::new(false) }
+    pub fn new(path: PathId, counters: Arc<PathCounters>) -> Self {
+        Self { path, counters, urgent: RefCell::default(), wake: Notify::new(), closed: Cell::new(false) }
     }
 
     /// There is something to send.
@@ -93,7 +95,6 @@ pub async fn run<W: AsyncWrite + Unpin>(
     outlet: Rc<Outlet>,
     peer: Rc<Peer>,
     shared: Rc<Shared>,
-    path: Arc<PathCounters>,
     mut stream: W,
 ) -> Result<(), std::io::Error> {
     let mut writer = FrameWriter::new();
@@ -101,10 +102,13 @@ pub async fn run<W: AsyncWrite + Unpin>(
         writer.clear();
         outlet.collect(&mut writer);
         if peer.uses(outlet.path) {
-            let drained = peer.lane.borrow_mut().drain_into(&mut writer, peer.far(), peerup_clock::now());
+            let now = peerup_clock::now();
+            let drained = peer.lane.borrow_mut().drain_into(&mut writer, peer.far(), now);
+            shared.counters.resent.add(drained.resent);
             shared.counters.dropped_many(DropReason::QueueDelay, drained.dropped);
             peer.counters.tx_packets.add(drained.packets);
             peer.counters.tx_bytes.add(drained.bytes);
+            order::acknowledge(&peer, &mut writer, now);
         }
         if writer.is_empty() {
             outlet.wake.notified().await;
@@ -114,7 +118,7 @@ pub async fn run<W: AsyncWrite + Unpin>(
         stream.write_all(writer.as_bytes()).await?;
         stream.flush().await?;
         if peerup_clock::now().saturating_duration_since(begun) > WAITED {
-            path.resumed_writes.add(1);
+            outlet.counters.resumed_writes.add(1);
         }
     }
     stream.close().await

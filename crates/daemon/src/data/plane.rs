@@ -11,14 +11,19 @@ use std::{
 };
 
 use futures::FutureExt;
+use peerup_lane::{Far, Form, Inbound, Lane, PARKED_FOR};
 use peerup_packet::gso::SuperPacketView;
 use peerup_packet::{IpPacket, Unreachable, unreachable};
 use peerup_router::{DropReason, RoutingTable};
 use peerup_tun::Device;
 use peerup_types::{PathId, PeerId};
-use peerup_wire::frame::{Probe, ProbeKind};
+use peerup_wire::{
+    frame::{Probe, ProbeKind},
+    hello::{FEATURE_ACKS, FEATURE_SUPER_PACKETS},
+};
 use tokio::{
     sync::{
+        Mutex,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -26,8 +31,7 @@ use tokio::{
 };
 
 use super::{
-    Command, DataEvent, PathCounters, PeerCounters, PlaneCounters, device, inlet,
-    lane::{Far, Form, Lane, PARKED_FOR},
+    Command, DataEvent, PathCounters, PeerCounters, PlaneCounters, device, inlet, order,
     outlet::{self, Outlet},
 };
 
@@ -48,9 +52,11 @@ pub struct Shared {
 pub struct Peer {
     pub id: PeerId,
     pub lane: RefCell<Lane>,
+    /// The frames that the peer sends, whatever paths they take.
+    pub inbound: RefCell<Inbound>,
     pub counters: Arc<PeerCounters>,
-    /// Whether the peer takes super-packets, and the MTU to cut them to where it does not.
-    supers: Cell<bool>,
+    /// What the peer takes, and the MTU to cut super-packets to where it does not take them.
+    features: Cell<u64>,
     mtu: Cell<u16>,
     active: Cell<Option<PathId>>,
     outlets: RefCell<BTreeMap<PathId, Rc<Outlet>>>,
@@ -58,26 +64,45 @@ pub struct Peer {
     /// Whether a task looks after packets that wait for a path.
     watched: Cell<bool>,
     traffic: Cell<Option<Instant>>,
+    /// Whether a task looks after frames to send again, after frames that wait for others, after acknowledgements.
+    pub resending: Cell<bool>,
+    pub releasing: Cell<bool>,
+    pub acknowledging: Cell<bool>,
+    /// An acknowledgement has waited for company long enough.
+    pub ack_due: Cell<bool>,
+    /// Streams of one peer take turns, a read at a time: what was put in order stays in order while the host is busy.
+    pub delivering: Mutex<()>,
 }
 
 impl Peer {
-    fn new(id: PeerId, counters: Arc<PeerCounters>) -> Self {
+    fn new(id: PeerId, counters: Arc<PeerCounters>, instance: u64) -> Self {
         Self {
             id,
-            lane: RefCell::default(),
+            lane: RefCell::new(Lane::new(instance)),
+            inbound: RefCell::default(),
             counters,
-            supers: Cell::new(false),
+            features: Cell::new(0),
             mtu: Cell::new(MIN_MTU),
             active: Cell::new(None),
             outlets: RefCell::default(),
             wanted: Cell::new(None),
             watched: Cell::new(false),
             traffic: Cell::new(None),
+            resending: Cell::new(false),
+            releasing: Cell::new(false),
+            acknowledging: Cell::new(false),
+            ack_due: Cell::new(false),
+            delivering: Mutex::default(),
         }
     }
 
     pub fn far(&self) -> Far {
-        Far { supers: self.supers.get(), mtu: self.mtu.get().into() }
+        let features = self.features.get();
+        Far {
+            supers: features & FEATURE_SUPER_PACKETS != 0,
+            acks: features & FEATURE_ACKS != 0,
+            mtu: self.mtu.get().into(),
+        }
     }
 
     pub fn uses(&self, path: PathId) -> bool {
@@ -90,7 +115,7 @@ impl Peer {
         }
     }
 
-    fn wake(&self) {
+    pub fn wake(&self) {
         if let Some(path) = self.active.get() {
             self.outlet(path, Outlet::wake);
         }
@@ -117,6 +142,8 @@ pub struct Plane<D> {
     /// By number, so that the oldest is the first.
     probes: RefCell<BTreeMap<u64, (PathId, Instant)>>,
     attached: RefCell<Option<Attached<D>>>,
+    /// Numbers the lanes of this process's life; begins with a number that no earlier process had.
+    instances: Cell<u64>,
 }
 
 /// A plane that has not entered its thread: the `Rc`s inside [`Plane`] are made there.
@@ -140,6 +167,7 @@ impl Unstarted {
             inlets: RefCell::default(),
             probes: RefCell::default(),
             attached: RefCell::new(None),
+            instances: Cell::new(peerup_clock::unix_millis() << 16),
         });
         while let Some(command) = commands.recv().await {
             plane.handle(command);
@@ -293,8 +321,8 @@ impl<D: Device + 'static> Plane<D> {
             Command::Attach(device) => self.attach(device),
             Command::Detach(closed) => self.detach(Some(closed)),
             Command::Table { table, counters } => self.set_table(table, counters),
-            Command::Outlet { path, peer, stream, counters, supers } => {
-                self.add_outlet(path, peer, stream, counters, supers);
+            Command::Outlet { path, peer, stream, counters, features } => {
+                self.add_outlet(path, peer, stream, counters, features);
             }
             Command::Inlet { path, peer, stream, counters } => self.add_inlet(path, peer, stream, counters),
             Command::Use { peer, path } => self.switch(peer, path),
@@ -342,7 +370,10 @@ impl<D: Device + 'static> Plane<D> {
         peers.retain(|id, _| table.index_of(id).is_some());
         for (_, id) in table.peers() {
             let counters = counters.remove(id).unwrap_or_default();
-            let peer = peers.entry(*id).or_insert_with(|| Rc::new(Peer::new(*id, counters)));
+            let peer = peers.entry(*id).or_insert_with(|| {
+                self.instances.update(|instance| instance + 1);
+                Rc::new(Peer::new(*id, counters, self.instances.get()))
+            });
             peer.mtu.set(table.mtu());
         }
         *self.table.borrow_mut() = Some(table);
@@ -354,14 +385,14 @@ impl<D: Device + 'static> Plane<D> {
         peer: PeerId,
         stream: peerup_swarm::Stream,
         counters: Arc<PathCounters>,
-        supers: bool,
+        features: u64,
     ) {
         let Some(peer) = self.peer(&peer) else { return };
-        peer.supers.set(supers);
-        let handle = Rc::new(Outlet::new(path));
+        peer.features.set(features);
+        let handle = Rc::new(Outlet::new(path, counters.clone()));
         peer.outlets.borrow_mut().insert(path, handle.clone());
         let plane = self.clone();
-        let task = outlet::run(handle, peer.clone(), self.shared.clone(), counters, stream);
+        let task = outlet::run(handle, peer.clone(), self.shared.clone(), stream);
         self.owners.borrow_mut().insert(path, peer);
         // Not aborted with the path: it finishes the batch it is writing and then sees that it is closed.
         spawn_local(async move {
@@ -395,11 +426,10 @@ impl<D: Device + 'static> Plane<D> {
 
     fn switch(self: &Rc<Self>, peer: PeerId, path: Option<PathId>) {
         let Some(peer) = self.peer(&peer) else { return };
-        let parked = peer.active.replace(path).is_none();
-        if parked {
-            peer.lane.borrow_mut().unpark(peerup_clock::now());
-        }
+        peer.active.set(path);
+        peer.lane.borrow_mut().switch(path, peerup_clock::now());
         peer.wake();
+        order::watch_resend(&peer);
         if path.is_none() {
             self.watch_parked(peer);
         }
@@ -411,9 +441,13 @@ impl<D: Device + 'static> Plane<D> {
             if let Some(outlet) = peer.outlets.borrow_mut().remove(&path) {
                 outlet.close();
             }
+            peer.lane.borrow_mut().path_gone(path);
             if peer.uses(path) {
                 peer.active.set(None);
+                peer.lane.borrow_mut().switch(None, peerup_clock::now());
                 self.watch_parked(peer);
+            } else {
+                order::watch_resend(&peer);
             }
         }
         if let Some(inlet) = self.inlets.borrow_mut().remove(&path) {

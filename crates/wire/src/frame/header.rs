@@ -16,10 +16,13 @@ pub enum FrameKind {
     Probe,
     Ack,
     Control,
+    /// Which lane the packet frames behind it belong to.
+    Announce,
 }
 
 impl FrameKind {
-    pub const ALL: [Self; 5] = [Self::Packet, Self::SuperPacket, Self::Probe, Self::Ack, Self::Control];
+    pub const ALL: [Self; 6] =
+        [Self::Packet, Self::SuperPacket, Self::Probe, Self::Ack, Self::Control, Self::Announce];
 
     pub fn code(self) -> u8 {
         match self {
@@ -28,6 +31,7 @@ impl FrameKind {
             Self::Probe => 3,
             Self::Ack => 4,
             Self::Control => 5,
+            Self::Announce => 6,
         }
     }
 
@@ -43,6 +47,7 @@ impl FrameKind {
             Self::Probe => "probe",
             Self::Ack => "ack",
             Self::Control => "control",
+            Self::Announce => "announce",
         }
     }
 }
@@ -136,7 +141,7 @@ mod tests {
             assert_eq!(FrameKind::from_code(kind.code()), Some(kind));
         }
         assert_eq!(FrameKind::from_code(0), None);
-        assert_eq!(FrameKind::from_code(6), None);
+        assert_eq!(FrameKind::from_code(7), None);
     }
 
     proptest! {

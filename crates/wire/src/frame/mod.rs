@@ -7,11 +7,12 @@
 //! `len` is capped at [`MAX_BODY`]. A longer one ends the stream: the peer is broken or hostile, and behind a
 //! wrong length no frame boundary can be found again. A frame of unknown type within the cap is skipped.
 //!
-//! Sequence numbers count the packet frames of one lane (RFC 1982 order) so that the peer can acknowledge them
-//! and duplicates can be dropped after a path switch. Probe, ack and control frames carry 0. All flags are
-//! reserved: senders write 0, receivers ignore them.
+//! Sequence numbers count the packet frames of one lane (RFC 1982 order) so that the peer can acknowledge them,
+//! put them in order and drop duplicates when paths change. They mean something on a stream that began with an
+//! [`Announce`]. All other frames carry 0. All flags are reserved: senders write 0, receivers ignore them.
 
 mod ack;
+mod announce;
 mod deframer;
 mod header;
 mod probe;
@@ -19,6 +20,7 @@ mod super_packet;
 mod writer;
 
 pub use ack::Ack;
+pub use announce::Announce;
 pub use deframer::{Deframer, Frame, TruncatedFrame};
 pub use header::{BodyTooLong, FrameHeader, FrameKind, HEADER_LEN, MAX_BODY};
 pub use probe::{Probe, ProbeKind};

@@ -1,7 +1,7 @@
 //! Collects frames into one buffer, so that a batch is one write.
 
 use super::{
-    Ack, BodyTooLong, FrameHeader, FrameKind, HEADER_LEN, MAX_BODY, Probe, VIRTIO_NET_HEADER_LEN,
+    Ack, Announce, BodyTooLong, FrameHeader, FrameKind, HEADER_LEN, MAX_BODY, Probe, VIRTIO_NET_HEADER_LEN,
     VirtioNetHeader,
 };
 use crate::control::{Control, ControlError};
@@ -44,6 +44,10 @@ impl FrameWriter {
 
     pub fn push_ack(&mut self, ack: Ack) {
         self.push(FrameKind::Ack, 0, &[&ack.emit()]).expect("an ack is 6 bytes");
+    }
+
+    pub fn push_announce(&mut self, announce: Announce) {
+        self.push(FrameKind::Announce, 0, &[&announce.emit()]).expect("an announcement is 14 bytes");
     }
 
     pub fn push_control(&mut self, control: &Control) -> Result<(), ControlError> {

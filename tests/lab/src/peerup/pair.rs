@@ -9,7 +9,7 @@ use crate::nat::{Nat, NatKind};
 use crate::process::{Show, tail};
 use crate::segment::Segment;
 use crate::tools::ping::first_reply;
-use crate::{Host, Lab};
+use crate::{Host, Impairment, Lab};
 
 /// Addresses of the relay on the segment `internet`.
 const RELAY_ADDRESSES: &str = "203.0.113.3 2001:db8::3";
@@ -32,11 +32,30 @@ impl Pair {
     pub fn new(
         name: &str,
         show: Show,
+        place: impl FnMut(&mut Lab, &Segment, u8) -> Result<Host>,
+    ) -> Result<Self> {
+        Self::plugged(name, show, |vps, internet| vps.on(internet, RELAY_ADDRESSES), place)
+    }
+
+    /// As [`Pair::new`], with a relay at the end of a long cable.
+    pub fn with_far_relay(
+        name: &str,
+        cable: Impairment,
+        place: impl FnMut(&mut Lab, &Segment, u8) -> Result<Host>,
+    ) -> Result<Self> {
+        let far = |vps: Host, internet: &Segment| vps.on_impaired(internet, RELAY_ADDRESSES, cable);
+        Self::plugged(name, Show::Command, far, place)
+    }
+
+    fn plugged(
+        name: &str,
+        show: Show,
+        plug: impl FnOnce(Host, &Segment) -> Result<Host>,
         mut place: impl FnMut(&mut Lab, &Segment, u8) -> Result<Host>,
     ) -> Result<Self> {
         let mut lab = Lab::new(name)?;
         let internet = lab.segment("internet", "203.0.113.0/24 2001:db8::/64")?;
-        let vps = lab.host("relay")?.on(&internet, RELAY_ADDRESSES)?;
+        let vps = plug(lab.host("relay")?, &internet)?;
         let a = Node::new(place(&mut lab, &internet, 1)?, show);
         let b = Node::new(place(&mut lab, &internet, 2)?, show);
         let relay = Relay::start(&vps, "203.0.113.3", show)?;

@@ -35,9 +35,9 @@ impl Counters {
     }
 }
 
-/// A counter of the host's IP stack, as `/proc/net/snmp` names it: "Tcp", "PassiveOpens".
+/// A counter of the host's IP stack, as `/proc/net/snmp` and `/proc/net/netstat` name it: "Tcp", "PassiveOpens".
 pub fn snmp(host: &Host, protocol: &str, counter: &str) -> Result<u64> {
-    let table = host.ask(&format!("grep ^{protocol}: /proc/net/snmp"))?;
+    let table = host.ask(&format!("grep -h ^{protocol}: /proc/net/snmp /proc/net/netstat"))?;
     find_counter(&table, counter).with_context(|| format!("no {protocol} {counter} in {table}"))
 }
 

@@ -14,6 +14,7 @@ mod pairing;
 mod paths;
 mod refusals;
 mod services;
+mod switches;
 mod teardown;
 mod traffic;
 
