@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use peerup_control::Runtime;
+use peerup_control::{Runtime, api::NetcheckReport};
 use peerup_daemon::{DaemonError, Options, ReadyReport};
 use peerup_service::{Keep, Target, drop_privileges};
 use peerup_types::{Multiaddr, PeerId};
@@ -47,6 +47,15 @@ pub async fn visitor(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure> 
         .map_err(|error| Failure::of(&error))?;
     let options = Options { config_file, started_by_up: false, version: VERSION };
     peerup_daemon::visitor(options).await.map_err(|error| from_daemon(&error))
+}
+
+/// Looks at the network while no daemon runs. It talks to relays only; like [`temporary`] it first becomes the owner of
+/// its files and nothing more.
+pub async fn netcheck(config_file: PathBuf) -> Result<NetcheckReport, Failure> {
+    Target::owner_of(directory(&config_file))
+        .and_then(|owner| drop_privileges(owner, Keep::Nothing))
+        .map_err(|error| Failure::of(&error))?;
+    peerup_daemon::netcheck(config_file, VERSION).await.map_err(|error| from_daemon(&error))
 }
 
 /// Blocks until the relay has stopped.

@@ -8,8 +8,8 @@ use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, Service
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
-        JoinRequest, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport, ResolveRequest,
-        StatusReport, UpReport,
+        JoinRequest, NetcheckReport, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport,
+        ResolveRequest, StatusReport, UpReport,
     },
     error::{ApiError, ErrorKind},
 };
@@ -39,6 +39,10 @@ pub trait Runtime: Send + Sync + 'static {
     fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {
         let _ = request;
         not_offered("resolving names")
+    }
+    /// Looks at the network, which takes a few seconds where relays do not answer.
+    fn netcheck(&self) -> Answer<'_, NetcheckReport> {
+        not_offered("looking at the network")
     }
     /// What happens from here on. Dropping the receiver ends it.
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {

@@ -7,8 +7,9 @@ use peerup_control::{
     Answer, ApiError, ErrorKind, Runtime,
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
-        JoinRequest, Overview, PathOverview, PathRow, PeerRow, PingReply as Reply, PingReport, PingRequest,
-        PingStats, ResolveReport, ResolveRequest, ResolveSource, StatusReport, UpReport,
+        JoinRequest, NetcheckReport, Overview, PathOverview, PathRow, PeerRow, PingReply as Reply,
+        PingReport, PingRequest, PingStats, ResolveReport, ResolveRequest, ResolveSource, StatusReport,
+        UpReport,
     },
 };
 use peerup_types::PeerId;
@@ -35,6 +36,7 @@ pub enum Request {
     Status(oneshot::Sender<StatusReport>),
     Peers { all: bool, reply: oneshot::Sender<Vec<PeerRow>> },
     Paths(oneshot::Sender<Vec<PathRow>>),
+    Netcheck(oneshot::Sender<NetcheckReport>),
     Resolve { target: String, reply: oneshot::Sender<Result<Target, ApiError>> },
     Ping { peer: PeerId, reply: PingReply },
     Invite { request: InviteRequest, reply: oneshot::Sender<Result<mpsc::Receiver<InviteEvent>, ApiError>> },
@@ -177,6 +179,10 @@ impl Runtime for NodeHandle {
 
     fn paths(&self) -> Answer<'_, Vec<PathRow>> {
         Box::pin(self.ask(Request::Paths))
+    }
+
+    fn netcheck(&self) -> Answer<'_, NetcheckReport> {
+        Box::pin(self.ask(Request::Netcheck))
     }
 
     fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {

@@ -19,6 +19,7 @@ mod events;
 mod files;
 mod greet;
 mod interface;
+mod netcheck;
 mod observe;
 mod pairing;
 mod port;
@@ -31,4 +32,5 @@ mod watch;
 
 pub use error::DaemonError;
 pub use files::identity;
+pub use netcheck::netcheck;
 pub use process::{Options, ReadyReport, run, temporary, visitor};

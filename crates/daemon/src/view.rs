@@ -171,7 +171,7 @@ fn refused_packets(node: &Controller) -> String {
     suspicious.map(|(reason, packets)| format!("{reason} {packets}")).collect::<Vec<_>>().join(", ")
 }
 
-fn reachability(report: &Report) -> Reachability {
+pub fn reachability(report: &Report) -> Reachability {
     match report.reachable {
         None => Reachability::Unknown,
         Some(true) => Reachability::Public,

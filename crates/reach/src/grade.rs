@@ -107,6 +107,13 @@ pub struct Report {
     pub why: &'static str,
 }
 
+impl Report {
+    /// Grades again, after a fact was corrected by measurement.
+    pub fn regrade(&mut self) {
+        (self.grade, self.why) = grade(self);
+    }
+}
+
 /// A port mapping that leads to the internet, as far as one can tell from here.
 pub fn is_open(mapping: &PortMapping, cgnat: Option<Cgnat>) -> bool {
     cgnat.is_none() && mapping.router().is_some_and(|ip| scope(ip) == Scope::Global)

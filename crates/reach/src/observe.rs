@@ -174,7 +174,7 @@ impl Reach {
             why: "",
         };
         report.reachable = self.reachable(&report);
-        (report.grade, report.why) = grade::grade(&report);
+        report.regrade();
         report
     }
 

@@ -25,6 +25,8 @@ pub use pairing::{Invite, Join};
 pub use relay::Relay;
 pub use services::{Connect, Proxy, Service};
 
+use crate::command::Netcheck;
+
 /// One private network over your machines, without an account or a central server.
 #[derive(Debug, Parser)]
 #[command(
@@ -68,6 +70,8 @@ pub enum Command {
     Peers(Peers),
     /// Measure the round trip to a peer and name the path it takes
     Ping(Ping),
+    /// Look at this machine's network: UDP, NAT, port mapping, relays, and a grade
+    Netcheck(Netcheck),
     /// Print this node's peer ID
     Whoami(Json),
     /// Edit authorized_keys: who may connect

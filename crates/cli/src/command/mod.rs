@@ -7,6 +7,7 @@ mod down;
 mod init;
 mod invite;
 mod join;
+mod netcheck;
 mod peers;
 mod ping;
 mod proxy;
@@ -31,6 +32,8 @@ use crate::{
     version,
 };
 
+pub use netcheck::Netcheck;
+
 /// What every command gets.
 pub struct Context {
     pub terminal: Terminal,
@@ -47,6 +50,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&context, &args),
         Command::Peers(args) => peers::run(&context, &args),
         Command::Ping(args) => ping::run(&context, &args),
+        Command::Netcheck(args) => netcheck::run(&context, &args),
         Command::Whoami(args) => whoami::run(&context, &args),
         Command::Auth(command) => auth::run(&context, command),
         Command::Relay(command) => relay(&context, command),

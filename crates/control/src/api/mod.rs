@@ -4,6 +4,7 @@
 mod config;
 mod event;
 mod lookup;
+mod netcheck;
 mod overview;
 mod pairing;
 mod ping;
@@ -15,6 +16,9 @@ mod timestamp;
 pub use config::ConfigReport;
 pub use event::{Event, Happening, PathBrief};
 pub use lookup::{ResolveReport, ResolveRequest, ResolveSource};
+pub use netcheck::{
+    FamilyCheck, InterfaceCheck, NetcheckReport, PortMappingCheck, PortMappingState, ProbeCheck, RelayCheck,
+};
 pub use overview::{
     HealthItem, Overview, OverviewClass, PathOverview, PeerOverview, Reachability, RelayOverview, RelayState,
     SCHEMA, SelfOverview, Severity,

@@ -11,8 +11,8 @@ use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, Service
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
-        JoinRequest, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport, ResolveRequest,
-        StatusReport, StatusWord, UpReport,
+        JoinRequest, NetcheckReport, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport,
+        ResolveRequest, StatusReport, StatusWord, UpReport,
     },
     runtime::{Answer, Runtime},
 };
@@ -44,6 +44,10 @@ impl Runtime for Client {
 
     fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {
         Box::pin(async move { self.post("/v1/resolve", &request).await })
+    }
+
+    fn netcheck(&self) -> Answer<'_, NetcheckReport> {
+        Box::pin(self.get("/v1/netcheck"))
     }
 
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {

@@ -24,6 +24,7 @@ impl Controller {
             Request::Status(reply) => drop(reply.send(view::status(self))),
             Request::Peers { all, reply } => drop(reply.send(view::peers(self, all))),
             Request::Paths(reply) => drop(reply.send(view::paths(self))),
+            Request::Netcheck(reply) => self.netcheck(reply),
             Request::Resolve { target, reply } => drop(reply.send(view::resolve(self, &target))),
             Request::Ping { peer, reply } => self.ping(peer, reply).await,
             Request::Invite { request, reply } => {

@@ -67,7 +67,7 @@ impl Controller {
         self.node.set_relays(relays, peerup_clock::now());
     }
 
-    pub(super) fn relays(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
+    pub(crate) fn relays(&self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
         let configured = self.files.config.relays().into_iter().map(|relay| (relay.peer, relay.addresses));
         let mut relays: BTreeMap<_, _> = self.extra_relays.clone();
         relays.extend(configured);

@@ -23,7 +23,7 @@ use peerup_types::{Multiaddr, PathClass, PathId, PeerId, Protocol};
 
 use crate::controller::{Controller, Done, Mode};
 
-pub use health::items as health;
+pub use health::{explain, items as health};
 
 /// The address book is written once for all that was learned in a while.
 const WRITE_AFTER: Duration = Duration::from_secs(5);
@@ -297,11 +297,16 @@ impl Controller {
         }
         self.node.set_nat_mapping(self.surroundings.reach.mapping());
         let reachable = self.report().reachable == Some(true);
-        self.swarm.serve_dht(reachable);
+        self.swarm.serve_dht(reachable && self.is_member());
+    }
+
+    /// Whether this node stays; one that is up for a single command asks nobody for a port.
+    fn is_member(&self) -> bool {
+        matches!(self.mode, Mode::Member { .. })
     }
 
     fn start_mapping(&mut self) {
-        let wanted = self.mode != Mode::Pairing && self.files.config.network.port_mapping.is_auto();
+        let wanted = self.is_member() && self.files.config.network.port_mapping.is_auto();
         let gateway = self.wanted_gateway();
         if !wanted || gateway.is_none() || self.surroundings.mapper.is_some() {
             return;

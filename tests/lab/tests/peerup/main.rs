@@ -12,6 +12,7 @@ mod matrix;
 mod observability;
 mod pairing;
 mod paths;
+mod reach;
 mod refusals;
 mod services;
 mod switches;

@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use crate::{
-    api::{PingReport, PingRequest, ResolveReport, ResolveRequest},
+    api::{NetcheckReport, PingReport, PingRequest, ResolveReport, ResolveRequest},
     server::{
         answer::{Asked, Node, READ_LIMIT, Shown, Wanted, within},
         endpoint::{Endpoint, Form, Group},
     },
 };
 
+/// Relays that are gone take six seconds to be found out, names included.
+const NETCHECK_LIMIT: Duration = Duration::from_secs(20);
 /// A ping may have to connect first.
 const PING_MARGIN: Duration = Duration::from_secs(30);
 
@@ -27,12 +29,21 @@ pub(super) fn group() -> Group {
                 .form(Form::DataOrText),
             resolve,
         )
+        .on(
+            Endpoint::get::<NetcheckReport>("/v1/netcheck", "What kind of network the node is on")
+                .form(Form::DataOrText),
+            netcheck,
+        )
 }
 
 async fn ping(node: Node, wanted: Wanted, Asked(request): Asked<PingRequest>) -> Shown<PingReport> {
     let request = request.normalised();
     let run = Duration::from_millis(request.interval_ms) * request.count;
     wanted.show(within(run + PING_MARGIN, node.ping(request)).await)
+}
+
+async fn netcheck(node: Node, wanted: Wanted) -> Shown<NetcheckReport> {
+    wanted.show(within(NETCHECK_LIMIT, node.netcheck()).await)
 }
 
 async fn resolve(node: Node, wanted: Wanted, Asked(request): Asked<ResolveRequest>) -> Shown<ResolveReport> {

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod capture;
+mod nat_pmp;
+mod stun;
 mod udp;
 mod wire;
 
@@ -13,8 +15,11 @@ fn main() -> Result<()> {
         Some((name, rest)) if name == "wire" => wire::run(rest),
         Some((name, rest)) if name == "capture" => capture::run(rest),
         Some((name, rest)) if name == "udp" => udp::run(rest),
+        Some((name, rest)) if name == "stun" => stun::run(rest),
+        Some((name, rest)) if name == "nat-pmp" => nat_pmp::run(rest),
         _ => bail!(
-            "usage: peerup-lab-tool wire NETNS TAP NETNS TAP IMPAIRMENT… | udp PORT [DESTINATION…] | capture LINK"
+            "usage: peerup-lab-tool wire NETNS TAP NETNS TAP IMPAIRMENT… | udp PORT [DESTINATION…] | capture LINK | stun PORT \
+             | nat-pmp INSIDE OUTSIDE"
         ),
     }
 }
