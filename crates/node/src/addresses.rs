@@ -6,7 +6,7 @@ use std::{
 };
 
 use peerup_path::{Group, MAX_CANDIDATES, dialable, group};
-use peerup_types::{Multiaddr, PeerId, Protocol};
+use peerup_types::{Multiaddr, NatMapping, PeerId, Protocol};
 
 #[derive(Debug, Default)]
 pub struct OwnAddresses {
@@ -100,6 +100,29 @@ impl OwnAddresses {
     pub fn globals(&self, v6: bool) -> BTreeSet<IpAddr> {
         let global = self.host.iter().filter(|address| is_global(address));
         global.filter_map(ip_of).filter(|ip| ip.is_ipv6() == v6).collect()
+    }
+
+    /// How our NAT maps ports, from what several relays saw of one socket: the same port for all of them, or another
+    /// one for each.
+    pub fn mapping(&self) -> NatMapping {
+        let is_mapped = |group: &Group, address: &Multiaddr| *group == Group::QuicV4 && is_global(address);
+        let mapped = self.observed.iter().filter(|((_, group), address)| is_mapped(group, address));
+        let seen: Vec<&Multiaddr> = mapped.map(|(_, address)| address).collect();
+        // A host may have several ways to the internet; only ports of one address can be compared.
+        let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();
+        let mut pairs = seen
+            .iter()
+            .enumerate()
+            .flat_map(|(index, one)| seen[..index].iter().map(move |other| (*one, *other)))
+            .filter(|(one, other)| same_ip(one, other))
+            .peekable();
+        if pairs.peek().is_none() {
+            NatMapping::Unknown
+        } else if pairs.all(|(one, other)| one == other) {
+            NatMapping::EndpointIndependent
+        } else {
+            NatMapping::AddressAndPortDependent
+        }
     }
 
     pub fn host(&self) -> impl Iterator<Item = &Multiaddr> {

@@ -69,6 +69,11 @@ impl Node {
         let differs = |known: &Known| known.peer == *peer && known.epoch.is_some_and(|other| other != epoch);
         let older = self.paths.range(..path).filter(|(_, known)| differs(known));
         let stale: Vec<PathId> = older.map(|(id, _)| *id).collect();
+        if !stale.is_empty()
+            && let Some(member) = self.members.get_mut(peer)
+        {
+            member.handle_restarted(now);
+        }
         for path in stale {
             if let Some(member) = self.members.get_mut(peer) {
                 member.handle_unusable(path, now);

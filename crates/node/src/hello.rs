@@ -45,7 +45,7 @@ impl Node {
         }
         self.note_epoch(path, peer, hello.boot_epoch, now);
         self.learn(peer, hello, now, unix_now);
-        self.settle();
+        self.settle(now);
         HelloAck::Accepted(self.hello())
     }
 

@@ -11,6 +11,7 @@
 
 mod action;
 mod addresses;
+mod dials;
 mod follow;
 mod hello;
 mod node;
@@ -23,6 +24,7 @@ mod settle;
 mod view;
 
 pub use action::{Action, Event};
+pub use dials::MAX_DIALS;
 pub use addresses::OwnAddresses;
 pub use node::{Member, Node, NodeConfig};
 pub use relaying::{NotRelaying, RelayService};

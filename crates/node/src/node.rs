@@ -14,6 +14,7 @@ use peerup_types::{DnsLabel, Multiaddr, NatMapping, OverlayAddrs, PathId, PeerId
 use crate::{
     action::{Action, Event},
     addresses::OwnAddresses,
+    dials::Dials,
     peer_relays::PeerRelays,
     reached::Reached,
 };
@@ -60,6 +61,7 @@ pub struct Node {
     pub(crate) active_relay: Option<PeerId>,
     /// The table's inputs at its last build.
     pub(crate) routed: Option<Vec<(PeerId, Reachability, OverlayAddrs)>>,
+    pub(crate) dials: Dials,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) events: VecDeque<Event>,
 }
@@ -79,6 +81,7 @@ impl Node {
             reached: Reached::default(),
             active_relay: None,
             routed: None,
+            dials: Dials::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
         }
@@ -106,19 +109,23 @@ impl Node {
         unix_now: u64,
     ) -> Result<(), membership::PinError> {
         let own = self.membership.own();
+        let mapping = self.nat_mapping();
         self.membership.set_authorized(members.keys().copied().collect(), unix_now);
         let pins = members.iter().filter_map(|(peer, member)| Some((*peer, member.pinned?)));
         let pinned = self.membership.set_pins(pins.chain(own_pin.map(|pin| (own, pin))).collect(), unix_now);
         self.members.retain(|peer, _| members.contains_key(peer));
+        self.dials.retain(|peer| members.contains_key(peer) || self.relays.contains_key(peer));
         self.peer_relays.retain_members(|peer| members.contains_key(peer));
         for peer in members.into_keys().filter(|peer| *peer != own) {
             let circuits = self.circuits(&peer);
             let seed = self.config.seed ^ u64::from_be_bytes(last_bytes(&peer));
             let fresh = || PeerPaths::new(own, peer, seed, now);
-            self.members.entry(peer).or_insert_with(fresh).handle_circuits(circuits, now);
+            let member = self.members.entry(peer).or_insert_with(fresh);
+            member.handle_mapping(mapping, now);
+            member.handle_circuits(circuits, now);
         }
         self.follow_membership();
-        self.settle();
+        self.settle(now);
         pinned
     }
 
@@ -139,16 +146,28 @@ impl Node {
             self.relays.entry(relay).or_insert_with(fresh).set_addresses(&addresses, now);
         }
         self.follow_relays(now);
-        self.settle();
+        self.settle(now);
     }
 
-    /// How our own NAT maps ports, as far as anybody found out.
-    pub fn set_nat_mapping(&mut self, mapping: NatMapping) {
+    /// How our own NAT maps ports, as somebody found out. While that is unknown, the node compares what its relays see.
+    pub fn set_nat_mapping(&mut self, mapping: NatMapping, now: Instant) {
         self.nat_mapping = mapping;
+        self.tell_mapping(now);
+        self.settle(now);
     }
 
     pub fn nat_mapping(&self) -> NatMapping {
-        self.nat_mapping
+        match self.nat_mapping {
+            NatMapping::Unknown => self.addresses.mapping(),
+            known => known,
+        }
+    }
+
+    pub(crate) fn tell_mapping(&mut self, now: Instant) {
+        let mapping = self.nat_mapping();
+        for member in self.members.values_mut() {
+            member.handle_mapping(mapping, now);
+        }
     }
 
     // Time
@@ -171,13 +190,13 @@ impl Node {
             self.membership.handle_timeout(unix_now);
             self.follow_membership();
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         let members = self.members.values().filter_map(PeerPaths::poll_timeout);
         let relays = self.relays.values().filter_map(Reservation::poll_timeout);
-        members.chain(relays).chain(self.peer_relays.poll_timeout()).min()
+        members.chain(relays).chain(self.peer_relays.poll_timeout()).chain(self.dials.poll_timeout()).min()
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {

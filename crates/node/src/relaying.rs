@@ -79,7 +79,7 @@ impl Node {
             self.say(&peer, offer.clone());
         }
         self.follow_relays(now);
-        self.settle();
+        self.settle(now);
     }
 
     /// Somebody trustworthy reached us at this address, or found out that one can.
@@ -106,7 +106,7 @@ impl Node {
         if opened.outbound {
             return self.note_dial(std::slice::from_ref(&opened.remote));
         }
-        let relayed = |(path, _): &(&Opened, _)| path.kind.class != PathClass::Direct;
+        let relayed = |(path, ..): &(&Opened, _, _)| path.kind.class != PathClass::Direct;
         let Some(member) = self.members.get(peer) else { return };
         if opened.kind.class == PathClass::Direct && !member.ready().iter().any(relayed) {
             self.reached.handle_inbound(opened.path, &opened.remote, now);
@@ -125,7 +125,7 @@ impl Node {
     /// Hellos crossed on this path; over a direct one the peer can be asked to relay.
     pub(crate) fn note_direct(&mut self, path: PathId, peer: &PeerId, now: Instant) {
         let is_direct =
-            |(opened, _): &(&Opened, _)| opened.path == path && opened.kind.class == PathClass::Direct;
+            |(opened, ..): &(&Opened, _, _)| opened.path == path && opened.kind.class == PathClass::Direct;
         if self.members.get(peer).is_some_and(|member| member.ready().iter().any(is_direct)) {
             self.peer_relays.handle_direct(*peer, path);
             self.follow_relays(now);

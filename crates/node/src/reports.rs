@@ -19,6 +19,9 @@ impl Node {
 
     pub fn handle_opened(&mut self, peer: PeerId, opened: Opened, now: Instant) {
         self.paths.insert(opened.path, Known { peer, epoch: None });
+        if opened.outbound {
+            self.dials.ended(&peer, std::slice::from_ref(&opened.remote));
+        }
         self.note_inbound(&peer, &opened, now);
         let opened = self.classed(opened);
         // A member may be configured as a relay, too.
@@ -28,7 +31,7 @@ impl Node {
         if let Some(member) = self.members.get_mut(&peer) {
             member.handle_opened(opened, now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
@@ -51,15 +54,20 @@ impl Node {
         if let Some(member) = self.members.get_mut(&peer) {
             member.handle_closed(path, now);
         }
-        self.settle();
+        self.settle(now);
     }
 
-    pub fn handle_dial_failed(&mut self, peer: &PeerId, now: Instant) {
+    /// A dial of these addresses came to nothing.
+    pub fn handle_dial_failed(&mut self, peer: &PeerId, addresses: &[Multiaddr], error: &str, now: Instant) {
+        self.dials.ended(peer, addresses);
+        if let (Some(member), [address]) = (self.members.get_mut(peer), addresses) {
+            member.handle_dial_failed(address.clone(), error.to_owned(), now);
+        }
         if let Some(relay) = self.relays.get_mut(peer) {
             relay.handle_dial_failed(now);
             self.follow_relays(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// identify finished with a relay or a member that relays: `observed` is how it sees us.
@@ -76,10 +84,11 @@ impl Node {
             return;
         }
         if self.addresses.observed(peer, observed) {
+            self.tell_mapping(now);
             self.actions.push_back(Action::Candidate(observed.clone()));
             self.retry_direct(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_reserved(&mut self, relay: PeerId, now: Instant) {
@@ -95,7 +104,7 @@ impl Node {
             self.events.push_back(Event::RelayReserved { relay });
         }
         self.follow_relays(now);
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_reservation_lost(&mut self, relay: PeerId, now: Instant) {
@@ -111,7 +120,7 @@ impl Node {
             self.events.push_back(Event::RelayLost { relay });
         }
         self.follow_relays(now);
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_listening(&mut self, address: Multiaddr, now: Instant) {
@@ -120,14 +129,14 @@ impl Node {
         if self.addresses.candidates() != before {
             self.retry_direct(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_listen_expired(&mut self, address: &Multiaddr, now: Instant) {
         self.addresses.expired(address);
         self.reached.forget();
         self.network_changed(now);
-        self.settle();
+        self.settle(now);
     }
 
     /// What the router forwards to this host, in place of what it forwarded before.
@@ -143,13 +152,13 @@ impl Node {
         if let Some(member) = self.members.get_mut(peer) {
             member.handle_address(address, now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// The host woke up or the swarm restarted: nothing that was waited for will come.
     pub fn handle_wake(&mut self, now: Instant) {
         self.network_changed(now);
-        self.settle();
+        self.settle(now);
     }
 
     // What streams report
@@ -173,7 +182,7 @@ impl Node {
             self.say(&peer, Control::Claims(vec![claim]));
             self.say(&peer, Control::RelayOffer(self.peer_relays.own().to_vec()));
         }
-        self.settle();
+        self.settle(now);
         accepted
     }
 
@@ -182,28 +191,36 @@ impl Node {
         if let Some(member) = self.member_on(path) {
             member.handle_unusable(path, now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_answer(&mut self, path: PathId, rtt: Duration, now: Instant) {
         if let Some(member) = self.member_on(path) {
             member.handle_answer(path, rtt, now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// Frames arrived on the path since the last call.
-    pub fn handle_heard(&mut self, path: PathId) {
+    pub fn handle_heard(&mut self, path: PathId, now: Instant) {
         if let Some(member) = self.member_on(path) {
-            member.handle_heard(path);
+            member.handle_heard(path, now);
         }
+    }
+
+    /// Packets went out on the path for half a second, and nothing came back.
+    pub fn handle_unanswered(&mut self, path: PathId, now: Instant) {
+        if let Some(member) = self.member_on(path) {
+            member.handle_unanswered(path, now);
+        }
+        self.settle(now);
     }
 
     pub fn handle_traffic(&mut self, peer: &PeerId, now: Instant) {
         if let Some(member) = self.members.get_mut(peer) {
             member.handle_traffic(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_wanted(&mut self, peer: &PeerId, now: Instant) {
@@ -211,7 +228,7 @@ impl Node {
             member.handle_wanted(now);
             member.handle_timeout(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     pub fn handle_control(&mut self, path: PathId, control: Control, now: Instant, unix_now: u64) {
@@ -226,16 +243,16 @@ impl Node {
                 member.handle_unusable(path, now);
             }
             Control::Claims(claims) => self.learn_claims(&peer, claims, unix_now),
-            Control::PunchRequest(Punch { attempt, addrs, .. }) => {
-                member.handle_punch_request(path, attempt, &addrs, now);
+            Control::PunchRequest(Punch { attempt, mapping, addrs, .. }) => {
+                member.handle_punch_request(path, attempt, &addrs, mapping, now);
             }
-            Control::PunchReply(Punch { attempt, addrs, .. }) => {
-                member.handle_punch_reply(attempt, &addrs, now)
+            Control::PunchReply(Punch { attempt, mapping, addrs, .. }) => {
+                member.handle_punch_reply(attempt, &addrs, mapping, now)
             }
             Control::RelayOffer(addresses) => self.learn_offer(peer, &addresses, now),
             Control::Unknown(_) => {}
         }
-        self.settle();
+        self.settle(now);
     }
 
     // Inside

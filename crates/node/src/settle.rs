@@ -1,20 +1,22 @@
 //! From what the machines below want to the node's own actions.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Instant};
 
 use peerup_path::{self as path, PeerPaths, RelayAction};
 use peerup_router::Reachability;
+use peerup_types::{Multiaddr, Protocol};
 use peerup_wire::control::{Control, GoodbyeReason, Punch};
 
 use crate::{
     action::{Action, Event},
+    dials::{Dial, Urgency},
     node::Node,
     routes,
 };
 
 impl Node {
     /// Collects what the machines below want and rebuilds the routing table when its inputs changed.
-    pub(crate) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         let mut wanted = Vec::new();
         for relay in self.relays.values_mut() {
             wanted.extend(std::iter::from_fn(|| relay.poll_action()).map(relay_action));
@@ -24,9 +26,11 @@ impl Node {
             asked.extend(std::iter::from_fn(|| member.poll_action()));
             self.events.extend(std::iter::from_fn(|| member.poll_event()).map(path_event));
         }
-        self.actions.extend(wanted);
-        for action in asked {
-            let action = self.path_action(action);
+        wanted.extend(asked.into_iter().map(|action| self.path_action(action)));
+        for action in wanted {
+            self.order(action);
+        }
+        for action in self.dials.start(now) {
             if let Action::Dial { addresses, .. } = &action {
                 self.note_dial(addresses);
             }
@@ -35,10 +39,26 @@ impl Node {
         self.route();
     }
 
-    fn path_action(&self, action: path::Action) -> Action {
-        let punch = |attempt| Punch { attempt, delay_ms: 0, addrs: self.addresses.candidates() };
+    /// Dials wait for their turn; everything else is done at once.
+    fn order(&mut self, action: Action) {
         match action {
-            path::Action::Dial { peer, addresses, role } => Action::Dial { peer, addresses, role },
+            Action::Dial { peer, addresses, role } => {
+                let urgency = match self.relays.contains_key(&peer) {
+                    true => Urgency::Relay,
+                    false if addresses.iter().any(is_circuit) => Urgency::Circuit,
+                    false => Urgency::Direct,
+                };
+                self.dials.ask(Dial { peer, addresses, role }, urgency);
+            }
+            other => self.actions.push_back(other),
+        }
+    }
+
+    fn path_action(&self, action: path::Action) -> Action {
+        let mapping = self.nat_mapping();
+        let punch = |attempt| Punch { attempt, delay_ms: 0, mapping, addrs: self.addresses.candidates() };
+        match action {
+            path::Action::Dial { peer, address, role } => Action::Dial { peer, addresses: vec![address], role },
             path::Action::OpenStream { path } => Action::Greet { path },
             path::Action::Use { peer, path } => Action::Use { peer, path },
             path::Action::Probe { path } => Action::Probe { path },
@@ -99,4 +119,8 @@ fn path_event(event: path::Event) -> Event {
     match event {
         path::Event::PathChanged { peer, from, to, reason } => Event::PathChanged { peer, from, to, reason },
     }
+}
+
+fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use peerup_path::{Opened, PeerPaths, Reason, Reservation, ReservationState};
+use peerup_path::{Explanation, Opened, PeerPaths, Reason, Reservation, ReservationState};
 use peerup_types::{DnsLabel, Multiaddr, OverlayAddrs, PathId, PeerId};
 
 use crate::{addresses::OwnAddresses, node::Node};
@@ -20,8 +20,8 @@ pub struct PeerView {
     pub loss: f64,
     pub connecting: bool,
     pub reason: Option<Reason>,
-    /// Every usable path, best first.
-    pub paths: Vec<(Opened, Option<Duration>)>,
+    /// Every usable path, the one in use first, with its round trip and the time since when it is open.
+    pub paths: Vec<(Opened, Option<Duration>, Instant)>,
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +61,26 @@ impl Node {
         self.relays.values().map(view).collect()
     }
 
+    /// Why the path to a peer is not better, in a few words.
+    pub fn summary(&self, peer: &PeerId, now: Instant) -> Option<String> {
+        self.members.get(peer)?.summary(now)
+    }
+
+    /// Everything that bears on the choice of the path to a peer.
+    pub fn explain(&self, peer: &PeerId, now: Instant) -> Option<Explanation> {
+        Some(self.members.get(peer)?.explain(now))
+    }
+
+    /// The decision journal of a peer, on paper.
+    pub fn journal(&self, peer: &PeerId, now: Instant, unix: u64) -> Option<String> {
+        Some(self.members.get(peer)?.export(now, unix))
+    }
+
+    /// The most dials that were under way at once.
+    pub fn most_dials(&self) -> usize {
+        self.dials.most()
+    }
+
     /// The peers on which everybody's goodbye is said, one path each.
     pub fn active_paths(&self) -> Vec<PathId> {
         self.members.values().filter_map(|member| Some(member.active()?.0.path)).collect()
@@ -82,7 +102,7 @@ impl Node {
             loss: paths.loss(),
             connecting: paths.is_connecting(),
             reason: paths.reason(),
-            paths: paths.ready().into_iter().map(|(opened, rtt)| (opened.clone(), rtt)).collect(),
+            paths: paths.ready().into_iter().map(|(opened, rtt, since)| (opened.clone(), rtt, since)).collect(),
         }
     }
 }

@@ -1,20 +1,23 @@
 //! What [`PeerPaths`](crate::PeerPaths) is told of a path, what it wants done, and what it reports.
 
-use peerup_types::{Multiaddr, PathId, PathKind, PeerId};
+use peerup_types::{Multiaddr, PathClass, PathId, PathKind, PeerId};
+use serde::{Deserialize, Serialize};
 
 /// How a dial takes part in a simultaneous open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Role {
     Dialer,
     /// The listening side of a TCP simultaneous open, which exactly one end must play.
     Listener,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Action {
+    /// Dial this one address.
     Dial {
         peer: PeerId,
-        addresses: Vec<Multiaddr>,
+        address: Multiaddr,
         role: Role,
     },
     /// Open our stream on this path and say hello.
@@ -50,12 +53,17 @@ pub enum Action {
 }
 
 /// Why the active path changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reason {
     /// The first path to the peer.
     FirstPath,
-    /// A path of a better class or family became ready.
+    /// A path of a better class or family became ready, or is comparable again.
     BetterPath,
+    /// A path of a lower rank has been clearly faster for a while.
+    Faster,
+    /// A path of a lower rank loses much less.
+    LessLoss,
     /// The old path's connection closed.
     PathClosed,
     /// The old path stopped answering.
@@ -67,19 +75,29 @@ impl Reason {
         match self {
             Self::FirstPath => "first path to the peer",
             Self::BetterPath => "a better path is ready",
+            Self::Faster => "another path is clearly faster",
+            Self::LessLoss => "the path was losing packets",
             Self::PathClosed => "the connection closed",
             Self::PathDead => "the path stopped answering",
         }
     }
+
+    /// Whether there was a choice: the old path still worked.
+    pub fn is_voluntary(self) -> bool {
+        match self {
+            Self::BetterPath | Self::Faster | Self::LessLoss => true,
+            Self::FirstPath | Self::PathClosed | Self::PathDead => false,
+        }
+    }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     PathChanged { peer: PeerId, from: Option<PathKind>, to: Option<PathKind>, reason: Reason },
 }
 
 /// A path that the swarm reports.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     pub path: PathId,
     pub kind: PathKind,
@@ -87,4 +105,10 @@ pub struct Opened {
     pub relay: Option<PeerId>,
     /// Whether this node dialed.
     pub outbound: bool,
+}
+
+impl Opened {
+    pub fn is_direct(&self) -> bool {
+        self.kind.class == PathClass::Direct
+    }
 }

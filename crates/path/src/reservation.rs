@@ -10,11 +10,10 @@ use std::{
 };
 
 use peerup_types::{Multiaddr, PathId, PeerId};
-use rand::{SeedableRng, rngs::SmallRng};
 
 use crate::{
     candidate::{Group, group},
-    schedule::Backoff,
+    schedule::{Backoff, Dice},
 };
 
 /// First wait after a loss: a relay that restarts needs a moment.
@@ -62,10 +61,10 @@ pub struct Reservation {
     /// Attempts that came to nothing since a reservation was held.
     failures: u32,
     connections: BTreeMap<PathId, Option<Group>>,
-    retry: Backoff,
+    retry: Backoff<Instant>,
     deadline: Option<Instant>,
     complete_at: Option<Instant>,
-    rng: SmallRng,
+    dice: Dice,
     actions: VecDeque<RelayAction>,
 }
 
@@ -85,7 +84,7 @@ impl Reservation {
             retry,
             deadline: None,
             complete_at: None,
-            rng: SmallRng::seed_from_u64(seed),
+            dice: Dice::new(seed),
             actions: VecDeque::new(),
         }
     }
@@ -163,7 +162,7 @@ impl Reservation {
         self.deadline = None;
         self.complete_at = None;
         if self.retry.due().is_none_or(|due| due <= now) {
-            self.retry.attempted(now, &mut self.rng);
+            self.retry.attempted(now, &mut self.dice);
         }
     }
 
@@ -196,7 +195,7 @@ impl Reservation {
             self.handle_lost(now);
         }
         if self.is_sought() && self.retry.is_due(now) {
-            self.retry.attempted(now, &mut self.rng);
+            self.retry.attempted(now, &mut self.dice);
             self.attempt(now);
         }
         if self.complete_at.is_some_and(|at| at <= now) {

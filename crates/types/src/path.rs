@@ -40,7 +40,8 @@ pub struct PathKind {
 }
 
 /// One path, unique within the life of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PathId(pub u64);
 
 macro_rules! display_words {

@@ -3,7 +3,7 @@
 //! Each list is bounded, so a control body stays far below the frame cap. A code of a later version parses as
 //! [`Control::Unknown`], which the receiver passes over.
 
-use peerup_types::{AddressClaim, Multiaddr};
+use peerup_types::{AddressClaim, Multiaddr, NatMapping};
 
 use crate::claim::{self, ClaimError, MAX_CLAIMS};
 use crate::codec::{Cursor, Truncated};
@@ -57,6 +57,8 @@ pub struct Punch {
     /// Chosen by the requester, repeated in the reply: a late reply never answers a later attempt.
     pub attempt: u32,
     pub delay_ms: u16,
+    /// How the sender's NAT maps ports: which of its addresses are worth a dial.
+    pub mapping: NatMapping,
     /// At most [`MAX_PUNCH_ADDRS`], each at most [`MAX_ADDR_LEN`] bytes.
     pub addrs: Vec<Multiaddr>,
 }
@@ -190,18 +192,20 @@ fn bounded(count: usize, limit: usize) -> Result<usize, ControlError> {
 }
 
 impl Punch {
-    /// `attempt u32 ‖ delay u16 ‖ count u8 ‖ (len u16 ‖ multiaddr)…`
+    /// `attempt u32 ‖ delay u16 ‖ mapping u8 ‖ count u8 ‖ (len u16 ‖ multiaddr)…`
     fn read(cursor: &mut Cursor<'_>) -> Result<Self, ControlError> {
         let attempt = cursor.u32()?;
         let delay_ms = cursor.u16()?;
+        let mapping = mapping(cursor.u8()?);
         let count = bounded(usize::from(cursor.u8()?), MAX_PUNCH_ADDRS)?;
         let addrs = (0..count).map(|_| read_addr(cursor)).collect::<Result<_, _>>()?;
-        Ok(Self { attempt, delay_ms, addrs })
+        Ok(Self { attempt, delay_ms, mapping, addrs })
     }
 
     fn emit(&self, out: &mut Vec<u8>) -> Result<(), ControlError> {
         out.extend_from_slice(&self.attempt.to_be_bytes());
         out.extend_from_slice(&self.delay_ms.to_be_bytes());
+        out.push(mapping_code(self.mapping));
         out.push(bounded(self.addrs.len(), MAX_PUNCH_ADDRS)? as u8);
         for addr in &self.addrs {
             let bytes: &[u8] = addr.as_ref();
@@ -209,6 +213,25 @@ impl Punch {
             out.extend_from_slice(bytes);
         }
         Ok(())
+    }
+}
+
+/// A code of a later version is no knowledge.
+fn mapping(code: u8) -> NatMapping {
+    match code {
+        1 => NatMapping::EndpointIndependent,
+        2 => NatMapping::AddressDependent,
+        3 => NatMapping::AddressAndPortDependent,
+        _ => NatMapping::Unknown,
+    }
+}
+
+fn mapping_code(mapping: NatMapping) -> u8 {
+    match mapping {
+        NatMapping::Unknown => 0,
+        NatMapping::EndpointIndependent => 1,
+        NatMapping::AddressDependent => 2,
+        NatMapping::AddressAndPortDependent => 3,
     }
 }
 
@@ -245,8 +268,9 @@ mod tests {
     }
 
     fn any_punch() -> impl Strategy<Value = Punch> {
-        (any::<u32>(), any::<u16>(), vec(any_addr(), 0..=MAX_PUNCH_ADDRS))
-            .prop_map(|(attempt, delay_ms, addrs)| Punch { attempt, delay_ms, addrs })
+        let mapping = (0u8..4).prop_map(mapping);
+        (any::<u32>(), any::<u16>(), mapping, vec(any_addr(), 0..=MAX_PUNCH_ADDRS))
+            .prop_map(|(attempt, delay_ms, mapping, addrs)| Punch { attempt, delay_ms, mapping, addrs })
     }
 
     fn any_control() -> impl Strategy<Value = Control> {
@@ -298,7 +322,8 @@ mod tests {
     fn lists_over_their_limit_are_refused_in_both_directions() {
         let addrs = vec![Multiaddr::empty(); MAX_PUNCH_ADDRS + 1];
         let error = Err(ControlError::TooMany { count: 17, limit: 16 });
-        assert_eq!(Control::PunchRequest(Punch { attempt: 0, delay_ms: 0, addrs }).encode(), error);
+        let punch = Punch { attempt: 0, delay_ms: 0, mapping: NatMapping::Unknown, addrs };
+        assert_eq!(Control::PunchRequest(punch).encode(), error);
         assert_eq!(Control::parse(&[0, 3, 0, 0, 0, 0, 0, 0, 17]).map(drop), error.map(drop));
         let claims_65 = Control::parse(&[0, 2, 65]);
         assert_eq!(claims_65, Err(ControlError::TooMany { count: 65, limit: 64 }));

@@ -6,7 +6,7 @@
 use std::net::Ipv4Addr;
 
 use data_encoding::HEXLOWER;
-use peerup_types::{AddressClaim, Keypair, OverlayAddrs, PeerId};
+use peerup_types::{AddressClaim, Keypair, NatMapping, OverlayAddrs, PeerId};
 use peerup_wire::control::{Control, GoodbyeReason, Punch};
 use peerup_wire::frame::{
     Ack, Announce, Deframer, FrameKind, FrameWriter, Probe, ProbeKind, SuperPacket, VirtioNetHeader,
@@ -67,7 +67,8 @@ fn claim(seed: u8, signature: Vec<u8>) -> AddressClaim {
 
 fn punch(delay_ms: u16) -> Punch {
     let addrs = ["/ip4/203.0.113.7/udp/4001/quic-v1", "/ip6/2001:db8::7/tcp/4001"];
-    Punch { attempt: 5, delay_ms, addrs: addrs.map(|addr| addr.parse().unwrap()).to_vec() }
+    let mapping = NatMapping::EndpointIndependent;
+    Punch { attempt: 5, delay_ms, mapping, addrs: addrs.map(|addr| addr.parse().unwrap()).to_vec() }
 }
 
 fn anna() -> Hello {

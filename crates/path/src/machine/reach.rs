@@ -1,0 +1,140 @@
+//! Reaching a peer that is out of reach, and keeping a relayed path at hand.
+
+use std::time::Duration;
+
+use peerup_types::{Multiaddr, PeerId, Protocol};
+
+use super::{MAX_CIRCUITS, Machine, READY_DEADLINE};
+use crate::{
+    action::Role,
+    candidate::{MAX_CANDIDATES, dialable},
+    moment::Moment,
+    schedule::Backoff,
+};
+
+/// First and longest wait between attempts to reach a peer that is not there.
+const FIRST: Duration = Duration::from_secs(1);
+const CAP: Duration = Duration::from_secs(60);
+/// A packet for an absent peer starts an attempt at once, but not more often than this.
+const WANTED_SPACING: Duration = Duration::from_secs(1);
+/// The side with the larger peer ID starts attempts that no packet waits for this much later, so that mostly one side
+/// dials.
+const POLITENESS: Duration = Duration::from_millis(500);
+/// A relayed path beside a direct one is a precaution: it comes after everything urgent, and the side with the larger
+/// peer ID leaves it to the other for longer.
+const STANDBY_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
+const STANDBY_FIRST: Duration = Duration::from_secs(5);
+const STANDBY_CAP: Duration = Duration::from_secs(300);
+
+pub fn backoff() -> Backoff<Moment> {
+    let mut reach = Backoff::new(FIRST, CAP);
+    reach.hasten(Moment::default());
+    reach
+}
+
+pub fn standby_backoff() -> Backoff<Moment> {
+    Backoff::new(STANDBY_FIRST, STANDBY_CAP)
+}
+
+impl Machine {
+    /// A packet for the peer found no path.
+    pub(super) fn wanted(&mut self, now: Moment) {
+        let spaced = self.last_reach.is_none_or(|at| at + WANTED_SPACING <= now);
+        if self.active.is_none() && spaced {
+            self.reach.hasten(now);
+        }
+    }
+
+    /// The relays through which the peer may be reached changed.
+    pub(super) fn set_circuits(&mut self, mut circuits: Vec<Multiaddr>, now: Moment) {
+        circuits.truncate(MAX_CIRCUITS);
+        let known = std::mem::replace(&mut self.circuits, circuits.clone());
+        circuits.retain(|circuit| !known.contains(circuit));
+        if circuits.is_empty() || self.has_direct() {
+            return;
+        }
+        match self.active {
+            None => {
+                let wait = if self.first { Duration::ZERO } else { POLITENESS };
+                self.reach.hasten(now + wait);
+            }
+            // A better relay than the one in use, or one to fall back to.
+            Some(_) => circuits.into_iter().for_each(|circuit| self.dial(circuit, Role::Dialer, now)),
+        }
+    }
+
+    /// Circuits through relays that no path leads through: the peer may have got its reservation there meanwhile.
+    pub(super) fn dial_missing_circuits(&mut self, now: Moment) {
+        let used = |relay: PeerId| self.paths.values().any(|path| path.opened.relay == Some(relay));
+        let missing = |circuit: &&Multiaddr| relay_of(circuit).is_some_and(|relay| !used(relay));
+        let missing: Vec<Multiaddr> = self.circuits.iter().filter(missing).cloned().collect();
+        missing.into_iter().for_each(|circuit| self.dial(circuit, Role::Dialer, now));
+    }
+
+    /// A direct address of the peer became known (multicast DNS, configuration).
+    pub(super) fn address(&mut self, address: Multiaddr, now: Moment) {
+        if !dialable(&address) || self.direct.contains(&address) {
+            return;
+        }
+        self.remember(address.clone());
+        if !self.has_direct() {
+            self.last_reach = Some(now);
+            self.connecting_until = Some(now + READY_DEADLINE);
+            let wait = if self.first { Duration::ZERO } else { POLITENESS };
+            self.plan(vec![address], Role::Dialer, now + wait);
+        }
+    }
+
+    pub(super) fn remember(&mut self, address: Multiaddr) {
+        self.direct.retain(|known| *known != address);
+        if self.direct.len() >= MAX_CANDIDATES {
+            self.direct.pop_front();
+        }
+        self.direct.push_back(address);
+    }
+
+    pub(super) fn reach_out(&mut self, now: Moment) {
+        self.last_reach = Some(now);
+        self.connecting_until = Some(now + READY_DEADLINE);
+        self.reach.attempted(now, &mut self.dice);
+        for circuit in self.circuits.clone() {
+            self.dial(circuit, Role::Dialer, now);
+        }
+        self.plan(self.direct.iter().cloned().collect(), Role::Dialer, now);
+    }
+
+    /// The peer went away and said so.
+    pub(super) fn reach_later(&mut self, now: Moment) {
+        self.reach.rest();
+        self.reach.postpone(now + FIRST * 5);
+        self.last_reach = Some(now);
+        self.connecting_until = None;
+    }
+
+    /// While a direct path is in use a relayed one is kept beside it, so that there is something to move to at once.
+    pub(super) fn tend_standby(&mut self, now: Moment) {
+        let relayed = self.paths.values().any(|path| !path.is_direct() && path.retiring.is_none());
+        let wanted = self.has_direct() && !relayed && !self.circuits.is_empty();
+        if !wanted {
+            self.standby.rest();
+        } else if self.standby.due().is_none() {
+            self.standby.hasten(now + STANDBY_AFTER[usize::from(!self.first)]);
+        }
+    }
+
+    pub(super) fn dial_standby(&mut self, now: Moment) {
+        let turn = self.standby.attempts() as usize % self.circuits.len().max(1);
+        self.standby.attempted(now, &mut self.dice);
+        if let Some(circuit) = self.circuits.get(turn).cloned() {
+            self.dial(circuit, Role::Dialer, now);
+        }
+    }
+}
+
+/// The relay of a circuit address.
+fn relay_of(circuit: &Multiaddr) -> Option<PeerId> {
+    circuit.iter().take_while(|part| *part != Protocol::P2pCircuit).find_map(|part| match part {
+        Protocol::P2p(relay) => Some(relay),
+        _ => None,
+    })
+}
