@@ -59,7 +59,7 @@ fn peer_overview(node: &Controller, peer: &PeerView) -> PeerOverview {
         rx_bytes: counters.map_or(0, |counters| counters.rx_bytes.get()),
         tx_bytes: counters.map_or(0, |counters| counters.tx_bytes.get()),
         last_seen: node.last_seen.get(&peer.peer).copied().map(Timestamp::from_unix),
-        reason: peer.reason.map(|reason| reason.as_str().to_owned()),
+        reason: node.node.summary(&peer.peer, peerup_clock::now()),
     }
 }
 
@@ -237,8 +237,7 @@ pub fn peers(node: &Controller, all: bool) -> Vec<PeerRow> {
 /// Every usable path to every member.
 pub fn paths(node: &Controller) -> Vec<PathRow> {
     let rows = |peer: PeerView| {
-        let since = peer.since.unwrap_or(node.started);
-        peer.paths.into_iter().map(move |(path, rtt)| PathRow {
+        peer.paths.into_iter().map(move |(path, rtt, since)| PathRow {
             peer_id: peer.peer,
             path_type: if path.kind.class == PathClass::Direct { "DIRECT" } else { "RELAYED" }.to_owned(),
             address: path.remote.to_string(),

@@ -24,8 +24,8 @@ mod settle;
 mod view;
 
 pub use action::{Action, Event};
-pub use dials::MAX_DIALS;
 pub use addresses::OwnAddresses;
+pub use dials::MAX_DIALS;
 pub use node::{Member, Node, NodeConfig};
 pub use relaying::{NotRelaying, RelayService};
 pub use view::{PeerView, RelayUse, RelayView};

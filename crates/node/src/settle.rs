@@ -58,7 +58,9 @@ impl Node {
         let mapping = self.nat_mapping();
         let punch = |attempt| Punch { attempt, delay_ms: 0, mapping, addrs: self.addresses.candidates() };
         match action {
-            path::Action::Dial { peer, address, role } => Action::Dial { peer, addresses: vec![address], role },
+            path::Action::Dial { peer, address, role } => {
+                Action::Dial { peer, addresses: vec![address], role }
+            }
             path::Action::OpenStream { path } => Action::Greet { path },
             path::Action::Use { peer, path } => Action::Use { peer, path },
             path::Action::Probe { path } => Action::Probe { path },

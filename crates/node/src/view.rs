@@ -102,7 +102,11 @@ impl Node {
             loss: paths.loss(),
             connecting: paths.is_connecting(),
             reason: paths.reason(),
-            paths: paths.ready().into_iter().map(|(opened, rtt, since)| (opened.clone(), rtt, since)).collect(),
+            paths: paths
+                .ready()
+                .into_iter()
+                .map(|(opened, rtt, since)| (opened.clone(), rtt, since))
+                .collect(),
         }
     }
 }

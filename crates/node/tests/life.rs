@@ -267,7 +267,8 @@ fn a_punch_request_is_answered_with_our_addresses_and_dialed() {
     story.node.handle_listening("/ip4/192.168.1.5/udp/4001/quic-v1".parse().unwrap(), story.now);
     story.drain();
     let offered: Multiaddr = "/ip4/198.51.100.9/udp/4001/quic-v1".parse().unwrap();
-    let request = Punch { attempt: 77, delay_ms: 0, mapping: Default::default(), addrs: vec![offered.clone()] };
+    let request =
+        Punch { attempt: 77, delay_ms: 0, mapping: Default::default(), addrs: vec![offered.clone()] };
     story.control(1, Control::PunchRequest(request));
     let answers = said(&story.drain());
     let [(_, Control::PunchReply(reply))] = &answers[..] else { panic!("{answers:?}") };

@@ -154,7 +154,7 @@ impl Rule {
             }
             Self::NotMeasured => "three answered probes",
             Self::Slower { .. } => "a round trip within 7.5 ms or 15 % of the path in use for 10 seconds",
-            Self::LosesMore => "less than 3 % loss, or as little as the path in use, for 10 seconds",
+            Self::LosesMore => "less than 2.5 % loss, or as little as the path in use, for 10 seconds",
             Self::Twin => "nothing: it carries packets as well",
         }
     }

@@ -162,7 +162,8 @@ impl Liveness {
 
     pub fn handle_timeout(&mut self, duty: Duty, now: Moment) -> Finding {
         let lost = self.count_lost(now);
-        let deadly = self.losses.share(LOSS_WINDOW, LOSS_PROBES, now).is_some_and(|share| share > DEADLY_LOSS);
+        let deadly =
+            self.losses.share(LOSS_WINDOW, LOSS_PROBES, now).is_some_and(|share| share > DEADLY_LOSS);
         let dead = self.unanswered >= MAX_UNANSWERED || (lost && deadly);
         let probe = self.due(duty) <= now;
         if probe {
@@ -183,7 +184,8 @@ impl Liveness {
 
     fn count_lost(&mut self, now: Moment) -> bool {
         let (patience, before) = (self.patience(), self.unanswered);
-        while let Some(due) = self.outstanding.front().map(|sent| *sent + patience).filter(|due| *due <= now) {
+        while let Some(due) = self.outstanding.front().map(|sent| *sent + patience).filter(|due| *due <= now)
+        {
             if now > due + OWN_DELAY && !self.excused {
                 // The answer may wait in a queue that this host had no time to read: ask again, once.
                 self.excused = true;
@@ -251,9 +253,10 @@ mod tests {
     fn death(live: &mut Liveness, urged: Option<Moment>) -> Duration {
         let mut now = start();
         loop {
-            now = live.poll_timeout(Duty::Active).max(now);
-            if let Some(at) = urged.filter(|at| *at <= now) {
-                live.urge(at);
+            let next = live.poll_timeout(Duty::Active).max(now);
+            now = urged.filter(|at| *at > now).map_or(next, |at| at.min(next));
+            if urged == Some(now) {
+                live.urge(now);
             }
             if live.handle_timeout(Duty::Active, now).dead {
                 return now.since(start());

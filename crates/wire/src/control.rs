@@ -324,7 +324,7 @@ mod tests {
         let error = Err(ControlError::TooMany { count: 17, limit: 16 });
         let punch = Punch { attempt: 0, delay_ms: 0, mapping: NatMapping::Unknown, addrs };
         assert_eq!(Control::PunchRequest(punch).encode(), error);
-        assert_eq!(Control::parse(&[0, 3, 0, 0, 0, 0, 0, 0, 17]).map(drop), error.map(drop));
+        assert_eq!(Control::parse(&[0, 3, 0, 0, 0, 0, 0, 0, 0, 17]).map(drop), error.map(drop));
         let claims_65 = Control::parse(&[0, 2, 65]);
         assert_eq!(claims_65, Err(ControlError::TooMany { count: 65, limit: 64 }));
         let offers_9 = Control::parse(&[0, 5, 9]);
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn an_over_long_address_is_refused_before_it_is_waited_for() {
-        let body = [0, 3, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+        let body = [0, 3, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
         assert_eq!(Control::parse(&body), Err(ControlError::AddrTooLong { len: 65_535 }));
     }
 }

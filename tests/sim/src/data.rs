@@ -14,6 +14,7 @@ use crate::{
 const MAX_PARKED: usize = 64;
 const PARKED_FOR: Duration = Duration::from_secs(3);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(5);
+const UNHEARD_FOR: Duration = Duration::from_millis(500);
 const WANTED_EVERY: Duration = Duration::from_millis(500);
 
 /// Injected packets and their fate.
@@ -64,7 +65,10 @@ impl World {
     }
 
     pub(crate) fn heard(&mut self, host: HostId, path: PathId) {
-        self.tell(host, move |node, _, _| node.handle_heard(path));
+        if let Some(running) = self.hosts[host.0].running() {
+            running.unheard.retain(|_, (on, ..)| *on != path);
+        }
+        self.tell(host, move |node, now, _| node.handle_heard(path, now));
     }
 
     pub(crate) fn switch(&mut self, host: HostId, peer: PeerId, path: Option<PathId>) {
@@ -90,9 +94,25 @@ impl World {
         match running.active.get(&peer).copied() {
             Some(path) => {
                 self.note_traffic(a, peer);
+                self.note_silence(a, peer, path);
                 self.send_frame(a, path, Message::Packet { sent });
             }
             None => self.park(a, peer, sent),
+        }
+    }
+
+    /// As the daemon's data plane does: packets leave, and nothing comes back.
+    fn note_silence(&mut self, host: HostId, peer: PeerId, path: PathId) {
+        let now = self.now;
+        let Some(running) = self.hosts[host.0].running() else { return };
+        let (_, since, told) = match running.unheard.get(&peer).filter(|(on, ..)| *on == path) {
+            Some(known) => *known,
+            None => (path, now, false),
+        };
+        let tell = now - since >= UNHEARD_FOR && !told;
+        running.unheard.insert(peer, (path, since, told || tell));
+        if tell {
+            self.tell(host, |node, now, _| node.handle_unanswered(path, now));
         }
     }
 

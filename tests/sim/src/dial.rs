@@ -32,6 +32,7 @@ pub struct Dial {
     /// The process that dialed; a later one does not hear of it.
     boot: u64,
     peer: PeerId,
+    addresses: Vec<Multiaddr>,
     role: Role,
     /// TCP connects under way, by remote socket: a SYN from there is a simultaneous open.
     connecting: BTreeMap<SocketAddr, ()>,
@@ -44,7 +45,10 @@ impl World {
         let id = DialId(self.next_id);
         let boot = self.hosts[host.0].boot;
         let left = addresses.len();
-        self.dials.insert(id, Dial { host, boot, peer, role, connecting: BTreeMap::new(), left });
+        self.dials.insert(
+            id,
+            Dial { host, boot, peer, addresses: addresses.clone(), role, connecting: BTreeMap::new(), left },
+        );
         let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         self.note(
             host,
@@ -197,11 +201,10 @@ impl World {
         if dial.left > 0 {
             return;
         }
-        let Dial { host, peer, boot, .. } = *self.dials.get(&id).expect("it was there above");
-        self.dials.remove(&id);
+        let Some(Dial { host, peer, boot, addresses, .. }) = self.dials.remove(&id) else { return };
         self.when_awake(host, move |world| {
             if world.hosts[host.0].boot == boot {
-                world.tell(host, |node, now, _| node.handle_dial_failed(&peer, now));
+                world.tell(host, |node, now, _| node.handle_dial_failed(&peer, &addresses, "no answer", now));
             }
         });
     }

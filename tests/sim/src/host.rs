@@ -41,6 +41,8 @@ pub struct Tally {
     /// Wake-ups that the node asked for.
     pub timeouts: u64,
     pub path_changes: Vec<PathChange>,
+    /// When earlier switches were forgotten: the host woke up, roamed, or met another start of its peer.
+    pub fresh_starts: Vec<Instant>,
 }
 
 #[derive(Debug, Clone)]
@@ -106,6 +108,8 @@ pub(crate) struct Running {
     pub(crate) probes: BTreeMap<(PathId, u64), Instant>,
     pub(crate) traffic: BTreeMap<PeerId, Instant>,
     pub(crate) wanted: BTreeMap<PeerId, Instant>,
+    /// Since when packets leave on the path in use without anything coming back, and whether the node knows.
+    pub(crate) unheard: BTreeMap<PeerId, (PathId, Instant, bool)>,
     pub(crate) timer: Option<Instant>,
 }
 
@@ -219,6 +223,10 @@ impl World {
 
     pub fn start(&mut self, host: HostId) {
         self.disturb(host, "starts");
+        if !self.hosts[host.0].serves {
+            let now = self.now;
+            self.hosts.iter_mut().for_each(|host| host.tally.fresh_starts.push(now));
+        }
         let (seed, unix) = (self.random(0..u64::MAX), self.unix());
         let listen = self.hosts[host.0].listen_addresses();
         let found = &mut self.hosts[host.0];
@@ -318,6 +326,8 @@ impl World {
     }
 
     pub(crate) fn readdressed(&mut self, host: HostId, old: Vec<Multiaddr>) {
+        let now = self.now;
+        self.hosts[host.0].tally.fresh_starts.push(now);
         let new = self.hosts[host.0].listen_addresses();
         self.tell(host, move |node, now, _| {
             old.iter().for_each(|address| node.handle_listen_expired(address, now));
@@ -648,6 +658,7 @@ impl Running {
             probes: BTreeMap::new(),
             traffic: BTreeMap::new(),
             wanted: BTreeMap::new(),
+            unheard: BTreeMap::new(),
             timer: None,
         }
     }

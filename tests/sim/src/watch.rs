@@ -64,7 +64,7 @@ impl World {
     pub fn kinds_of_paths(&self, host: HostId) -> Vec<(PathKind, Option<PeerId>)> {
         let peers = self.hosts[host.0].node().map(|node| node.peers()).unwrap_or_default();
         let paths = peers.iter().flat_map(|view| &view.paths);
-        let mut kinds: Vec<_> = paths.map(|(opened, _)| (opened.kind, opened.relay)).collect();
+        let mut kinds: Vec<_> = paths.map(|(opened, ..)| (opened.kind, opened.relay)).collect();
         kinds.sort();
         kinds
     }
@@ -95,7 +95,7 @@ impl World {
         let ready: Vec<_> = view
             .paths
             .iter()
-            .filter_map(|(opened, _)| Some((opened.path, *running.ends.get(&opened.path)?)))
+            .filter_map(|(opened, ..)| Some((opened.path, *running.ends.get(&opened.path)?)))
             .collect();
         let mut works = ready.into_iter().map(|(path, end)| (path, self.works(end.connection)));
         let (active, others): (Vec<_>, Vec<_>) = works.by_ref().partition(|(path, _)| *path == active);

@@ -279,7 +279,11 @@ impl World {
             self.after(Duration::ZERO, event);
         }
         self.set_timer(host);
-        self.after(notice, move |world| world.tell(host, |node, now, _| node.handle_wake(now)));
+        self.after(notice, move |world| {
+            let now = world.now;
+            world.hosts[host.0].tally.fresh_starts.push(now);
+            world.tell(host, |node, now, _| node.handle_wake(now));
+        });
     }
 
     pub(crate) fn disturb(&mut self, host: HostId, what: impl Display) {

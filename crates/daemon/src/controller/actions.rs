@@ -87,15 +87,19 @@ impl Controller {
 
     pub(super) fn dial(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, role: Role) {
         let dialed = match role {
-            Role::Dialer => self.swarm.dial(peer, addresses),
-            Role::Listener => self.swarm.dial_as_listener(peer, addresses),
+            Role::Dialer => self.swarm.dial(peer, addresses.clone()),
+            Role::Listener => self.swarm.dial_as_listener(peer, addresses.clone()),
         };
-        match (dialed, &mut self.observer) {
-            (Ok(dial), Some(observer)) => observer.dialing(dial),
-            (Ok(_), None) => {}
-            (Err(error), _) => {
+        match dialed {
+            Ok(dial) => {
+                self.dialed.insert(dial, addresses);
+                if let Some(observer) = &mut self.observer {
+                    observer.dialing(dial);
+                }
+            }
+            Err(error) => {
                 tracing::debug!(%error, "not dialed");
-                self.node.handle_dial_failed(&peer, peerup_clock::now());
+                self.node.handle_dial_failed(&peer, &addresses, &error.reason, peerup_clock::now());
             }
         }
     }

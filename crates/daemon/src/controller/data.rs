@@ -29,6 +29,7 @@ impl Controller {
                 self.note_retirement(path, &control);
                 self.node.handle_control(path, control, now, peerup_clock::unix());
             }
+            DataEvent::Unanswered(path) => self.node.handle_unanswered(path, now),
             DataEvent::Wanted(peer) => self.node.handle_wanted(&peer, now),
             DataEvent::Traffic(peer) => {
                 self.seen(peer);

@@ -2,6 +2,7 @@
 
 mod actions;
 mod data;
+mod dialed;
 mod interface;
 mod requests;
 mod services;
@@ -132,6 +133,7 @@ pub struct Controller {
     pub pings: BTreeMap<u64, oneshot::Sender<Duration>>,
     pub hosts: Vec<IpAddr>,
     pub next_probe: u64,
+    dialed: dialed::Dialed,
     pub restarts: u64,
     /// Where metrics or the audit log are on.
     pub observer: Option<Box<Observer>>,
@@ -205,6 +207,7 @@ impl Controller {
             pings: BTreeMap::new(),
             hosts: Vec::new(),
             next_probe: 0,
+            dialed: dialed::Dialed::default(),
             restarts: 0,
             observer: None,
             events: Readers::default(),
@@ -336,7 +339,7 @@ impl Controller {
         for (path, known) in &mut self.paths {
             let life = known.counters.signs_of_life() + known.handle.usage.heard();
             if std::mem::replace(&mut known.life, life) != life {
-                self.node.handle_heard(*path);
+                self.node.handle_heard(*path, now);
             }
         }
         self.note_sessions(now);

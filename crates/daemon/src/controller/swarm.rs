@@ -26,8 +26,10 @@ impl Controller {
                 if let Some(observer) = &mut self.observer {
                     observer.dial_failed(dial);
                 }
-                if let Some(peer) = peer {
-                    self.node.handle_dial_failed(&peer, now);
+                let addresses = self.dialed.remove(dial);
+                // Dials of libp2p's own behaviours are none of the node's.
+                if let Some(peer) = peer.filter(|_| !addresses.is_empty()) {
+                    self.node.handle_dial_failed(&peer, &addresses, &error, now);
                 }
             }
             Event::Listening(address) => {

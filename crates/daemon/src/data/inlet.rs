@@ -84,6 +84,9 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
             Err(error) => return error.into(),
         };
         counters.reads.add(1);
+        if peer.uses(path) {
+            peer.unheard.heard();
+        }
         let packets = peer.counters.rx_packets.get();
         deframer.filled(read);
         let skipped = deframer.skipped();

@@ -19,6 +19,7 @@ mod inlet;
 mod order;
 mod outlet;
 mod plane;
+mod unheard;
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, thread, time::Duration};
 
@@ -106,6 +107,8 @@ pub enum DataEvent {
     },
     /// A packet waits for a peer without a path.
     Wanted(PeerId),
+    /// Packets have left on this path for a while, and nothing came back on it.
+    Unanswered(PathId),
     /// Packets go to or come from this peer; repeated every few seconds while they do.
     Traffic(PeerId),
     DeviceLost(String),

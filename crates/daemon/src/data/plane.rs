@@ -33,6 +33,7 @@ use tokio::{
 use super::{
     Command, DataEvent, PathCounters, PeerCounters, PlaneCounters, device, inlet, order,
     outlet::{self, Outlet},
+    unheard::Unheard,
 };
 
 /// At most one `Wanted` per peer in this time: the control thread needs to hear it once.
@@ -72,6 +73,7 @@ pub struct Peer {
     pub ack_due: Cell<bool>,
     /// Streams of one peer take turns, a read at a time: what was put in order stays in order while the host is busy.
     pub delivering: Mutex<()>,
+    pub unheard: Unheard,
 }
 
 impl Peer {
@@ -93,6 +95,7 @@ impl Peer {
             acknowledging: Cell::new(false),
             ack_due: Cell::new(false),
             delivering: Mutex::default(),
+            unheard: Unheard::default(),
         }
     }
 
@@ -191,6 +194,7 @@ impl<D: Device + 'static> Plane<D> {
             // Facts that come again: the control thread is far behind and will hear the next one.
             DataEvent::Answer { .. }
             | DataEvent::Heard { .. }
+            | DataEvent::Unanswered(_)
             | DataEvent::Wanted(_)
             | DataEvent::Traffic(_) => {
                 tracing::debug!("an event was dropped: the control thread is behind");
@@ -206,6 +210,7 @@ impl<D: Device + 'static> Plane<D> {
         let now = peerup_clock::now();
         if peer.active.get().is_some() {
             self.note_traffic(&peer, now);
+            self.note_silence(&peer, now);
             let dropped = peer.lane.borrow_mut().push(form, body, now);
             self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
             peer.wake();
@@ -221,6 +226,15 @@ impl<D: Device + 'static> Plane<D> {
         if peer.wanted.get().is_none_or(|at| at + WANTED_EVERY <= now) {
             peer.wanted.set(Some(now));
             self.emit(DataEvent::Wanted(peer.id));
+        }
+    }
+
+    /// Tells the control thread when packets leave and nothing comes back.
+    fn note_silence(&self, peer: &Peer, now: Instant) {
+        if peer.unheard.sent(now)
+            && let Some(path) = peer.active.get()
+        {
+            self.emit(DataEvent::Unanswered(path));
         }
     }
 
@@ -427,6 +441,7 @@ impl<D: Device + 'static> Plane<D> {
     fn switch(self: &Rc<Self>, peer: PeerId, path: Option<PathId>) {
         let Some(peer) = self.peer(&peer) else { return };
         peer.active.set(path);
+        peer.unheard.heard();
         peer.lane.borrow_mut().switch(path, peerup_clock::now());
         peer.wake();
         order::watch_resend(&peer);

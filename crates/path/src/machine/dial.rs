@@ -78,7 +78,8 @@ impl Machine {
     pub(super) fn dial(&mut self, address: Multiaddr, role: Role, now: Moment) {
         if self.tries.len() >= MAX_TRIES
             && !self.tries.contains_key(&address)
-            && let Some(oldest) = self.tries.iter().min_by_key(|(_, tried)| tried.at).map(|(key, _)| key.clone())
+            && let Some(oldest) =
+                self.tries.iter().min_by_key(|(_, tried)| tried.at).map(|(key, _)| key.clone())
         {
             self.tries.remove(&oldest);
         }

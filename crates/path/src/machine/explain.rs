@@ -73,9 +73,7 @@ impl Machine {
         if let Some(suspicion) = path.suspicion {
             return match self.probation_until(path.opened.path, now) {
                 Some(until) if path.has_proved_itself() => Rule::OnProbation { wait: until.since(now) },
-                Some(_) | None => {
-                    Rule::Suspect { answers: suspicion.answers, needed: path.answers_needed() }
-                }
+                Some(_) | None => Rule::Suspect { answers: suspicion.answers, needed: path.answers_needed() },
             };
         }
         if self.is_doubtful(path) {
@@ -110,11 +108,12 @@ impl Machine {
         if path.opened.kind >= active.opened.kind {
             return Rule::RanksLower;
         }
+        let keep = if self.won_by_measure() { &KEEP } else { &TAKE };
         let lags = || path.live.rtt.smoothed().unwrap_or_default();
         let lead = || active.live.rtt.smoothed().unwrap_or_default();
-        if is_faster(active, path, &KEEP) {
+        if is_faster(active, path, keep) {
             Rule::Slower { by: lags().saturating_sub(lead()) }
-        } else if clearly_better(active, path, &KEEP, now) {
+        } else if clearly_better(active, path, keep, now) {
             Rule::LosesMore
         } else if let Some(until) = waits {
             Rule::TooManySwitches { wait: until.since(now) }
@@ -222,7 +221,9 @@ impl Machine {
         }
         match self.reason {
             Some(reason @ (Reason::Faster | Reason::LessLoss)) => Some(reason.as_str().to_owned()),
-            Some(Reason::FirstPath | Reason::BetterPath | Reason::PathClosed | Reason::PathDead) | None => None,
+            Some(Reason::FirstPath | Reason::BetterPath | Reason::PathClosed | Reason::PathDead) | None => {
+                None
+            }
         }
     }
 }

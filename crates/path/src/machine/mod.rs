@@ -186,8 +186,7 @@ impl Machine {
     }
 
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let probed =
-            |path: &&Path| path.is_usable() && (self.idle_at.is_some() || path.suspicion.is_some());
+        let probed = |path: &&Path| path.is_usable() && (self.idle_at.is_some() || path.suspicion.is_some());
         let probes = self.paths.values().filter(probed).map(|path| path.live.poll_timeout(self.duty(path)));
         let unready = self.paths.values().filter(|path| path.ready.is_none());
         let given_up = self.paths.values().filter_map(|path| self.given_up_at(path));

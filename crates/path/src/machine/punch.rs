@@ -11,10 +11,7 @@ use std::{collections::BTreeSet, time::Duration};
 use peerup_types::{Multiaddr, NatMapping, PathId, Protocol};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Machine,
-    dial::is_private,
-};
+use super::{Machine, dial::is_private};
 use crate::{
     action::{Action, Role},
     candidate::{Group, MAX_CANDIDATES, dialable, group},

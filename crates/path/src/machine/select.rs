@@ -12,7 +12,6 @@ use super::{MAX_HISTORY, Machine, flaps, path::Path, punch};
 use crate::{
     action::{Action, Event, Reason},
     explain::Switch,
-    liveness::{LOSS_PROBES, LOSS_WINDOW},
     moment::Moment,
 };
 
@@ -23,8 +22,12 @@ const SETTLE: Duration = Duration::from_millis(250);
 /// round trip lasts a few seconds.
 pub const SUSTAINED: Duration = Duration::from_secs(10);
 const SUSTAINED_SAMPLES: u32 = 3;
-/// Standby paths are probed seldom: their loss is judged over a minute.
+/// Loss that does not kill a path is judged over a longer time than loss that does: a few lost probes in ten seconds
+/// are chance. Standby paths are probed seldom, and judged over a minute.
+const LOSSY_WINDOW: Duration = Duration::from_secs(30);
 const STANDBY_WINDOW: Duration = Duration::from_secs(60);
+/// Probes in such a window that make a judgement.
+const LOSSY_PROBES: usize = 10;
 /// Switches in the last minute that leave room for one for the better: to a better class, and within one. The
 /// remaining ones are kept for leaving paths that die.
 const ROOM_FOR_CLASS: usize = flaps::MOST - 2;
@@ -40,8 +43,8 @@ pub struct Margin {
 
 /// To take packets (DESIGN §4), and to keep them: half of it, so that a path at the margin is not left and taken in
 /// turn.
-pub const TAKE: Margin = Margin { gap: Duration::from_millis(15), share: 0.7, loss: 0.1 };
-pub const KEEP: Margin = Margin { gap: Duration::from_micros(7500), share: 0.85, loss: 0.03 };
+pub const TAKE: Margin = Margin { gap: Duration::from_millis(15), share: 0.7, loss: 0.05 };
+pub const KEEP: Margin = Margin { gap: Duration::from_micros(7500), share: 0.85, loss: 0.025 };
 
 impl Machine {
     /// Moves to a better path, or away from one that stopped answering. Among equals the path in use stays: a switch
@@ -150,10 +153,14 @@ impl Machine {
     /// What was first come is left for what ranks higher as soon as that is measured; what won by being better is left
     /// only after it has not been so for as long as winning took.
     fn patience_with_level(&self) -> Duration {
+        if self.won_by_measure() { SUSTAINED } else { Duration::ZERO }
+    }
+
+    pub(super) fn won_by_measure(&self) -> bool {
         match self.reason {
-            Some(Reason::Faster | Reason::LessLoss) => SUSTAINED,
+            Some(Reason::Faster | Reason::LessLoss) => true,
             Some(Reason::FirstPath | Reason::BetterPath | Reason::PathClosed | Reason::PathDead) | None => {
-                Duration::ZERO
+                false
             }
         }
     }
@@ -174,6 +181,8 @@ impl Machine {
     /// Keeps the record of who has been better than the path in use, and for how long.
     fn compare(&mut self, now: Moment) {
         let Some(active) = self.active_path().cloned() else { return };
+        // What won by being better keeps packets by a smaller margin; what was first come has not won anything.
+        let keep = if self.won_by_measure() { &KEEP } else { &TAKE };
         for path in self.paths.values_mut() {
             let is_rival = path.is_good()
                 && path.opened.path != active.opened.path
@@ -182,7 +191,7 @@ impl Machine {
             path.ahead = ahead.then(|| path.ahead.unwrap_or((now, path.live.rtt.samples())));
             let level = is_rival
                 && path.opened.kind < active.opened.kind
-                && !clearly_better(&active, path, &KEEP, now);
+                && !clearly_better(&active, path, keep, now);
             path.level = level.then(|| path.level.unwrap_or(now));
         }
     }
@@ -258,8 +267,8 @@ pub fn is_faster(path: &Path, than: &Path, margin: &Margin) -> bool {
 
 fn loses_less(path: &Path, than: &Path, margin: &Margin, now: Moment) -> bool {
     let lost = |path: &Path| {
-        let recent = path.live.losses.share(LOSS_WINDOW, LOSS_PROBES, now);
-        recent.or_else(|| path.live.losses.share(STANDBY_WINDOW, LOSS_PROBES, now))
+        let recent = path.live.losses.share(LOSSY_WINDOW, LOSSY_PROBES, now);
+        recent.or_else(|| path.live.losses.share(STANDBY_WINDOW, LOSSY_PROBES, now))
     };
     match (lost(path), lost(than)) {
         (Some(own), Some(other)) => other >= margin.loss && own * 3.0 <= other,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use peerup_path::Reason;
 use peerup_sim::{HostId, NatConfig, PathChange, Stop, World};
 
 use crate::{MINUTE, Pair, SECOND, with_seeds};
@@ -24,7 +23,9 @@ fn no_peer_switches_more_than_four_times_a_minute_unless_it_leaves_a_dead_path()
             let switches = switches(&pair.world, host);
             let crowded = switches.windows(SWITCHES_PER_MINUTE + 1).find(|few| {
                 let [first, .., last] = few else { return false };
-                last.reason == Reason::BetterPath && last.at.duration_since(first.at) < MINUTE
+                let mut fresh = pair.world.host(host).tally.fresh_starts.iter();
+                let forgotten = fresh.any(|at| (first.at..=last.at).contains(at));
+                last.reason.is_voluntary() && last.at.duration_since(first.at) < MINUTE && !forgotten
             });
             assert!(crowded.is_none(), "{}: {crowded:?}", pair.world.host(host).name);
         }

@@ -1,0 +1,148 @@
+//! What holds whatever happens.
+
+use std::time::{Duration, Instant};
+
+use peerup_path::{Action, Event};
+use peerup_types::{PathClass, PathId};
+use proptest::prelude::*;
+
+use crate::{DIRECT_V4, DIRECT_V6, RELAYED, Story, is_switch};
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// From the last answer on the path in use to the move away from it.
+const FAILOVER: Duration = Duration::from_millis(2100);
+/// After this time nothing that happened before is held against a path: the minute of the switches, and the answers
+/// that a path with many strikes has to give.
+const FORGIVEN: Duration = Duration::from_secs(60 + 40);
+
+/// Minutes of virtual time each.
+const CASES: u32 = 64;
+
+/// For how many milliseconds which paths answer: bit 0 the relay, bit 1 IPv4, bit 2 IPv6.
+type Steps = Vec<(u64, u8)>;
+
+fn any_steps() -> impl Strategy<Value = Steps> {
+    let step = prop_oneof![(100u64..3000, 0u8..8), (1000u64..20_000, 0u8..8), (1000u64..9000, 5u8..8)];
+    prop::collection::vec(step, 1..40)
+}
+
+/// Since when each path has been answering, or has not, at a time since the start.
+fn since(steps: &Steps, path: u64, at: Duration) -> (bool, Duration) {
+    let bit = 1 << (path - 1);
+    let (mut answers, mut since, mut end) = (true, Duration::ZERO, Duration::ZERO);
+    for (millis, mask) in steps {
+        if end > at {
+            break;
+        }
+        if (mask & bit != 0) != answers {
+            answers = !answers;
+            since = end;
+        }
+        end += Duration::from_millis(*millis);
+    }
+    (answers, at - since)
+}
+
+fn troubled(steps: &Steps) -> (Story, Instant) {
+    let mut story = Story::settled([(1, RELAYED, 60), (2, DIRECT_V4, 30), (3, DIRECT_V6, 30)]);
+    story.run(FORGIVEN, |_, _| Some(40));
+    let begin = story.now;
+    story.changes.clear();
+    let total = steps.iter().map(|(millis, _)| Duration::from_millis(*millis)).sum();
+    let rtt = |path| if path == 1 { 60 } else { 30 };
+    story.run(total, |path, at| since(steps, path, at).0.then(|| rtt(path)));
+    (story, begin)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(CASES))]
+
+    #[test]
+    fn no_sequence_of_answers_and_silence_brings_more_than_four_switches_a_minute(steps in any_steps()) {
+        let (story, _) = troubled(&steps);
+        // A path that was silent for so long that it was closed has to be left.
+        let closed = |at: &Instant| story.closed.values().any(|closed| closed == at);
+        let switches = story.changes.iter().filter(|(at, change)| is_switch(change) && !closed(at));
+        let switches: Vec<_> = switches.collect();
+        for few in switches.windows(5) {
+            prop_assert!(few[4].0 - few[0].0 >= MINUTE, "{few:?}");
+        }
+    }
+
+    #[test]
+    fn a_dead_path_is_left_while_one_is_alive_and_a_live_direct_path_is_not_left_for_a_relay(steps in any_steps()) {
+        let (story, begin) = troubled(&steps);
+        let mut active = 3;
+        let mut changes = story.changes.iter().peekable();
+        let total: u64 = steps.iter().map(|(millis, _)| millis).sum();
+        for at in (0..total).step_by(50).map(Duration::from_millis) {
+            while let Some((when, Event::PathChanged { to, reason, .. })) =
+                changes.next_if(|(when, _)| *when - begin <= at)
+            {
+                // Everything was silent for so long that it was closed.
+                let Some(to) = to else { return Ok(()) };
+                active = match (to.class, to.family) {
+                    (PathClass::Direct, peerup_types::Family::Ipv6) => 3,
+                    (PathClass::Direct, peerup_types::Family::Ipv4) => 2,
+                    (PathClass::PeerRelay | PathClass::Relay, _) => 1,
+                };
+                let alive = |path| {
+                    let (answers, long) = since(&steps, path, *when - begin);
+                    let closed = story.closed.get(&path).is_some_and(|at| at <= when);
+                    answers && long > FORGIVEN && !closed
+                };
+                prop_assert!(active != 1 || !(alive(2) || alive(3)), "at {:?}: {reason:?}", *when - begin);
+            }
+            let (answers, long) = since(&steps, active, at);
+            let refuge = (1..=3).any(|path| {
+                let (answers, long) = since(&steps, path, at);
+                let closed = story.closed.get(&path).is_some_and(|closed| *closed <= begin + at);
+                path != active && answers && long > FORGIVEN && !closed
+            });
+            prop_assert!(answers || long <= FAILOVER || !refuge, "on dead path {active} at {at:?}");
+        }
+    }
+
+    #[test]
+    fn the_machine_never_asks_to_be_woken_in_the_past_twice(steps in prop::collection::vec((0u8..7, 0u64..4), 1..60)) {
+        let mut story = Story::new();
+        story.peer.handle_circuits(vec![crate::circuit(1)], story.now);
+        for (what, path) in steps {
+            match what {
+                0 => story.open(path, if path % 2 == 0 { RELAYED } else { DIRECT_V4 }),
+                1 => story.peer.handle_ready(PathId(path), story.now),
+                2 => story.peer.handle_traffic(story.now),
+                3 => story.peer.handle_closed(PathId(path), story.now),
+                4 => story.peer.handle_answer(PathId(path), Duration::from_millis(30), story.now),
+                5 => story.peer.handle_unanswered(PathId(path), story.now),
+                _ => story.peer.handle_network_changed(story.now),
+            }
+            for _ in 0..30 {
+                let Some(next) = story.peer.poll_timeout() else { break };
+                story.now = story.now.max(next);
+                story.run_timeout();
+                if let Some(after) = story.peer.poll_timeout() {
+                    prop_assert!(after > story.now, "spins");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_stays_small_whatever_the_peer_sends(seed in any::<u64>()) {
+        let mut story = Story::with_ready([(1, RELAYED)]);
+        for round in 0..200u64 {
+            let port = 1024 + (seed.wrapping_add(round * 7919) % 60_000) as u16;
+            let offered: Vec<_> =
+                (0..40).map(|i| format!("/ip4/198.51.{i}.7/udp/{port}/quic-v1").parse().unwrap()).collect();
+            let attempt = round as u32;
+            story.peer.handle_punch_request(PathId(1), attempt, &offered, Default::default(), story.now);
+            story.peer.handle_address(offered[0].clone(), story.now);
+            story.advance(Duration::from_secs(6));
+            let dials = story.drain().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+            prop_assert!(dials <= 40, "{dials} dials in one go");
+        }
+        let explained = story.peer.explain(story.now);
+        prop_assert!(explained.candidates.len() <= 64 && explained.history.len() <= 64);
+    }
+}
