@@ -144,7 +144,7 @@ impl Node {
         if self.addresses.mapped(mapped) {
             self.retry_direct(now);
         }
-        self.settle();
+        self.settle(now);
     }
 
     /// Multicast DNS or the configuration knows an address of a peer.

@@ -185,8 +185,8 @@ fn best_for_sessions(view: &PeerView) -> Option<PathId> {
     let equal =
         |kind: peerup_types::PathKind| (kind.class, kind.family) == (active.kind.class, active.kind.family);
     let tcp =
-        view.paths.iter().find(|(path, _)| equal(path.kind) && path.kind.carrier == CarrierKind::TcpStream);
-    Some(tcp.map_or(active.path, |(path, _)| path.path))
+        view.paths.iter().find(|(path, ..)| equal(path.kind) && path.kind.carrier == CarrierKind::TcpStream);
+    Some(tcp.map_or(active.path, |(path, ..)| path.path))
 }
 
 fn service_row(listed: Listed) -> ServiceRow {

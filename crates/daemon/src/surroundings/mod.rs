@@ -295,7 +295,7 @@ impl Controller {
         if self.mode == Mode::Pairing {
             return;
         }
-        self.node.set_nat_mapping(self.surroundings.reach.mapping());
+        self.node.set_nat_mapping(self.surroundings.reach.mapping(), peerup_clock::now());
         let reachable = self.report().reachable == Some(true);
         self.swarm.serve_dht(reachable && self.is_member());
     }
