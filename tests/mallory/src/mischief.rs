@@ -162,7 +162,12 @@ async fn flood(link: &mut Link) -> Result<()> {
     for attempt in 0..FLOOD / 2 {
         let mut writer = FrameWriter::new();
         let addrs = vec![bystander.clone(); MAX_PUNCH_ADDRS];
-        writer.push_control(&Control::PunchRequest(Punch { attempt, delay_ms: 0, addrs }))?;
+        writer.push_control(&Control::PunchRequest(Punch {
+            attempt,
+            delay_ms: 0,
+            mapping: Default::default(),
+            addrs,
+        }))?;
         writer.push_control(&Control::Claims(Vec::new()))?;
         link.send(writer.as_bytes()).await?;
     }
