@@ -33,19 +33,20 @@ pub fn run_daemon(
 /// becomes the owner of its files and nothing more, for good. That covers the whole process only as long as it has
 /// no other thread: a command's runtime runs on its main thread.
 pub async fn temporary(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure> {
+    let options = unprivileged(config_file)?;
+    peerup_daemon::temporary(options).await.map_err(|error| from_daemon(&error))
+}
+
+fn unprivileged(config_file: PathBuf) -> Result<Options, Failure> {
     Target::owner_of(directory(&config_file))
         .and_then(|owner| drop_privileges(owner, Keep::Nothing))
         .map_err(|error| Failure::of(&error))?;
-    let options = Options { config_file, started_by_up: false, version: VERSION };
-    peerup_daemon::temporary(options).await.map_err(|error| from_daemon(&error))
+    Ok(Options { config_file, started_by_up: false, version: VERSION })
 }
 
 /// As [`temporary`], a member of the network that reaches its peers and offers them nothing.
 pub async fn visitor(config_file: PathBuf) -> Result<Arc<dyn Runtime>, Failure> {
-    Target::owner_of(directory(&config_file))
-        .and_then(|owner| drop_privileges(owner, Keep::Nothing))
-        .map_err(|error| Failure::of(&error))?;
-    let options = Options { config_file, started_by_up: false, version: VERSION };
+    let options = unprivileged(config_file)?;
     peerup_daemon::visitor(options).await.map_err(|error| from_daemon(&error))
 }
 

@@ -22,6 +22,7 @@ pub struct Terminal {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
+    Red,
     Green,
     Yellow,
     Faint,
@@ -32,6 +33,10 @@ impl Terminal {
     pub fn new(quiet: bool) -> Self {
         let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self { quiet, colour: io::stdout().is_terminal() && !no_color, notes_to_stderr: false }
+    }
+
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
     /// For commands whose standard output a script reads.
@@ -59,6 +64,18 @@ impl Terminal {
         writeln!(io::stderr().lock(), "{text}").or(Ok(()))
     }
 
+    /// A page in the place of the one before, where somebody looks at it; else one after the other.
+    pub fn page(&self, lines: &[String]) -> Result<(), Failure> {
+        const HOME_AND_CLEAR: &str = "\x1b[H\x1b[J";
+        let mut text = if io::stdout().is_terminal() { HOME_AND_CLEAR.to_owned() } else { String::new() };
+        lines.iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        if !io::stdout().is_terminal() {
+            text.push('\n');
+        }
+        let mut out = io::stdout().lock();
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::output)
+    }
+
     pub fn json(&self, value: &impl serde::Serialize) -> Result<(), Failure> {
         self.line(serde_json::to_string_pretty(value).expect("answers have string keys only"))
     }
@@ -68,12 +85,24 @@ impl Terminal {
             return text.to_string();
         }
         let code = match colour {
+            Colour::Red => 31,
             Colour::Green => 32,
             Colour::Yellow => 33,
             Colour::Faint => 2,
             Colour::Bold => 1,
         };
         format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Without colour, 80 columns or as many as said: for tests.
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self { quiet: false, colour: false, notes_to_stderr: false }
+    }
+
+    #[cfg(test)]
+    pub fn coloured() -> Self {
+        Self { colour: true, ..Self::plain() }
     }
 
     /// Columns to fill; 80 when nobody is looking.

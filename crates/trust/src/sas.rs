@@ -27,6 +27,11 @@ impl Sas {
         [self.hash[0], self.hash[2], self.hash[4], self.hash[6]]
     }
 
+    /// The same four as pictures.
+    pub fn emoji(&self) -> [char; 4] {
+        self.emoji_indexes().map(emoji)
+    }
+
     /// `ddd-ddd`.
     pub fn numeric(&self) -> String {
         let [.., a, b, c] = self.hash;
@@ -40,9 +45,39 @@ impl Sas {
     }
 }
 
+/// Runs of code points that have been single pictures since Unicode 6, which every terminal font with emoji has. The
+/// Go original has a table of its own: between the two, the digits are compared.
+const PICTURES: &[(u32, u8)] = &[
+    (0x1F400, 63), // animals
+    (0x1F330, 6),  // plants
+    (0x1F337, 70), // plants and food
+    (0x1F380, 20), // celebration
+    (0x1F3A0, 37), // places and sport
+    (0x1F680, 37), // vehicles
+    (0x1F4BA, 23), // things in an office
+];
+
+fn emoji(index: u8) -> char {
+    let mut left = index;
+    for (first, count) in PICTURES {
+        match left.checked_sub(*count) {
+            Some(rest) => left = rest,
+            None => return char::from_u32(first + u32::from(left)).expect("the runs have no surrogates"),
+        }
+    }
+    unreachable!("the runs hold 256 pictures")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_index_has_a_picture_of_its_own() {
+        let pictures: std::collections::BTreeSet<char> = (0..=255).map(emoji).collect();
+        assert_eq!(pictures.len(), 256);
+        assert_eq!((emoji(0), emoji(255)), ('\u{1F400}', '\u{1F4D0}'));
+    }
 
     #[test]
     fn the_string_of_the_published_pair_is_stable_and_symmetric() {

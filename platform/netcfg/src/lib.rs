@@ -21,6 +21,7 @@
 
 mod change;
 mod error;
+mod firewall;
 mod journal;
 #[cfg(target_os = "linux")]
 mod linux;
@@ -31,6 +32,7 @@ mod unsupported;
 
 pub use change::{Change, CleanupReport};
 pub use error::{NetlinkError, NetworkError};
+pub use firewall::{InputFirewall, input_firewall};
 pub use journal::JournalError;
 #[cfg(target_os = "linux")]
 pub use linux::{HostNetwork, check_range, cleanup};

@@ -7,9 +7,11 @@
 
 mod daemon;
 mod node;
+mod process;
 
 pub use daemon::{Daemon, code, own_uid, stderr, stdout};
 pub use node::{Node, own_id, path, peer_id};
+pub use process::{Process, command, run, write};
 
 use std::{
     env,

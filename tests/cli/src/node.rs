@@ -1,15 +1,18 @@
 //! A node that answers from a script.
 
-use std::sync::Mutex;
+use std::sync::{
+    Mutex,
+    atomic::{AtomicU32, Ordering},
+};
 
 use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use peerup_control::{
     Answer, ApiError, EVENT_BOUND, ErrorKind, INVITE_EVENT_BOUND, Runtime,
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, HealthItem, InviteEvent, InviteRequest,
-        JoinReport, JoinRequest, Overview, PathOverview, PathRow, PeerOverview, PeerRow, PingReply,
-        PingReport, PingRequest, PingStats, Reachability, ReachabilityGrade, ResolveReport, ResolveRequest,
-        ResolveSource, SCHEMA, SelfOverview, StatusReport, Timestamp, UpReport,
+        JoinReport, JoinRequest, Overview, OverviewClass, PathOverview, PathRow, PeerOverview, PeerRow,
+        PingReply, PingReport, PingRequest, PingStats, Reachability, ReachabilityGrade, ResolveReport,
+        ResolveRequest, ResolveSource, SCHEMA, SelfOverview, StatusReport, Timestamp, UpReport,
     },
 };
 use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
@@ -17,6 +20,10 @@ use tokio::sync::mpsc;
 
 pub struct Node {
     pub answers_pings: bool,
+    /// Answers that are relayed before the first direct one.
+    pub relayed_pings: AtomicU32,
+    /// Peers besides `home`.
+    pub more_peers: usize,
     pub health: Vec<HealthItem>,
     pub invite: Vec<InviteEvent>,
     pub events: Vec<Event>,
@@ -25,7 +32,15 @@ pub struct Node {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { answers_pings: true, health: vec![], invite: vec![], events: vec![], calls: Mutex::default() }
+        Self {
+            answers_pings: true,
+            relayed_pings: AtomicU32::new(0),
+            more_peers: 0,
+            health: vec![],
+            invite: vec![],
+            events: vec![],
+            calls: Mutex::default(),
+        }
     }
 }
 
@@ -63,6 +78,14 @@ fn home() -> PeerOverview {
 }
 
 impl Node {
+    fn ping_path(&self) -> PathOverview {
+        let relayed = |left: u32| left.checked_sub(1);
+        match self.relayed_pings.fetch_update(Ordering::SeqCst, Ordering::SeqCst, relayed) {
+            Ok(_) => PathOverview { class: OverviewClass::Relay, relay: Some(own_id()), ..path() },
+            Err(_) => path(),
+        }
+    }
+
     fn note(&self, call: String) -> Answer<'_, ()> {
         self.calls.lock().unwrap().push(call);
         Box::pin(async { Ok(()) })
@@ -80,15 +103,14 @@ impl Runtime for Node {
             reachability: Reachability::Private,
         };
         let health = self.health.clone();
+        let mut peers = vec![home()];
+        peers.extend((0..self.more_peers).map(|number| PeerOverview {
+            id: PeerId::random(),
+            name: Some(format!("peer-{number}")),
+            ..home()
+        }));
         Box::pin(async {
-            Ok(Overview {
-                schema: SCHEMA,
-                this,
-                peers: vec![home()],
-                relays: vec![],
-                health,
-                proxies: vec![],
-            })
+            Ok(Overview { schema: SCHEMA, this, peers, relays: vec![], health, proxies: vec![] })
         })
     }
 
@@ -170,7 +192,7 @@ impl Runtime for Node {
 
     fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
         let reply = |seq| match self.answers_pings {
-            true => PingReply::answered(seq, peer_id(), 12.5, path()),
+            true => PingReply::answered(seq, peer_id(), 12.5, self.ping_path()),
             false => PingReply::lost(seq, peer_id(), "timed out"),
         };
         let results: Vec<_> = (1..=request.count).map(reply).collect();

@@ -6,16 +6,15 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Lines},
     os::unix::{
         fs::{MetadataExt, PermissionsExt, chown},
         process::CommandExt,
     },
     path::Path,
-    process::{Child, ChildStdout, Command, Output, Stdio},
+    process::Command,
 };
 
-use peerup_cli_tests::peerup;
+use peerup_cli_tests::{Process, peerup, run, write};
 use tempfile::TempDir;
 
 /// An account that owns nothing else.
@@ -28,7 +27,7 @@ fn a_daemon_without_an_interface_becomes_the_owner_of_its_files_and_keeps_no_pri
     write(&dir.path().join("config.yaml"), NO_INTERFACE);
     let owner = give_away(dir.path());
     let daemon = Process::start(dir.path(), &["daemon", "--config", "config.yaml"]);
-    daemon.assert_unprivileged(owner);
+    assert_unprivileged(&daemon, owner);
     for file in ["identity.key", ".listen-port", "peerup.sock"] {
         assert_eq!(fs::metadata(dir.path().join(file)).unwrap().uid(), owner, "{file}");
     }
@@ -45,7 +44,7 @@ fn a_relay_and_a_pairing_host_become_the_owners_of_their_files_and_keep_no_privi
     );
     let owner = give_away(relay_dir);
     let mut relay = Process::start(relay_dir, &["relay", "serve"]);
-    relay.assert_unprivileged(owner);
+    assert_unprivileged(&relay, owner);
     let address = relay.next_line();
 
     let init = run(node_dir, &["init", "--non-interactive", "--dir", ".", "--relay", &address]);
@@ -54,7 +53,7 @@ fn a_relay_and_a_pairing_host_become_the_owners_of_their_files_and_keep_no_privi
     let id = String::from_utf8(run(node_dir, &["whoami", "--config", "config.yaml"]).stdout).unwrap();
     assert!(run(relay_dir, &["relay", "authorize", id.trim()]).status.success());
     let pairing = Process::start(node_dir, &["invite", "--non-interactive", "--config", "config.yaml"]);
-    pairing.assert_unprivileged(owner);
+    assert_unprivileged(&pairing, owner);
     assert_eq!(fs::metadata(node_dir.join(".peerup.lock")).unwrap().uid(), owner);
 }
 
@@ -102,11 +101,6 @@ fn members_of_the_api_group_may_ask_and_others_may_not() {
     }
 }
 
-fn write(file: &Path, text: &str) {
-    fs::write(file, text).unwrap();
-    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
 /// Root gives the directory and what is in it to another account; the owner is the one whom the process becomes.
 fn give_away(dir: &Path) -> u32 {
     let me = fs::metadata(dir).unwrap().uid();
@@ -120,58 +114,16 @@ fn give_away(dir: &Path) -> u32 {
     NOBODY
 }
 
-fn command(dir: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(peerup());
-    command.args(args).current_dir(dir);
-    command.env("XDG_RUNTIME_DIR", dir.parent().unwrap().join("run"));
-    for variable in ["PEERUP_CONFIG", "SUDO_UID", "SUDO_GID", "NOTIFY_SOCKET"] {
-        command.env_remove(variable);
-    }
-    command
-}
-
-fn run(dir: &Path, args: &[&str]) -> Output {
-    command(dir, args).stdin(Stdio::null()).output().unwrap()
-}
-
-/// A process that has said its first line, which it says when it is ready; killed when dropped.
-struct Process {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(dir: &Path, args: &[&str]) -> Self {
-        let mut child = command(dir, args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut process = Self { child, lines };
-        process.next_line();
-        process
-    }
-
-    fn next_line(&mut self) -> String {
-        self.lines.next().expect("the process said something").unwrap()
-    }
-
-    /// Capabilities belong to threads, so every thread is looked at.
-    fn assert_unprivileged(&self, owner: u32) {
-        let threads: Vec<_> = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().collect();
-        assert!(!threads.is_empty());
-        for thread in threads {
-            let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
-            let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim();
-            for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
-                assert_eq!(value(set), "0000000000000000", "{set} in {status}");
-            }
-            assert_eq!(value("Uid:"), vec![owner.to_string(); 4].join("\t"), "{status}");
+/// Capabilities belong to threads, so every thread is looked at.
+fn assert_unprivileged(process: &Process, owner: u32) {
+    let threads: Vec<_> = fs::read_dir(format!("/proc/{}/task", process.child.id())).unwrap().collect();
+    assert!(!threads.is_empty());
+    for thread in threads {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim();
+        for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+            assert_eq!(value(set), "0000000000000000", "{set} in {status}");
         }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // A process that has ended already is what was wanted.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        assert_eq!(value("Uid:"), vec![owner.to_string(); 4].join("\t"), "{status}");
     }
 }

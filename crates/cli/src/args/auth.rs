@@ -1,6 +1,6 @@
 //! Arguments of `peerup auth`.
 
-use std::path::PathBuf;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use peerup_types::PeerId;
@@ -17,6 +17,14 @@ pub enum Auth {
         /// Text after the `#`
         #[arg(long)]
         comment: Option<String>,
+
+        /// When the key stops counting: 30d, 2030-01-31 or 2030-01-31T12:00:00Z
+        #[arg(long, value_name = "WHEN")]
+        expires: Option<String>,
+
+        /// The peer's overlay address, whatever it claims
+        #[arg(long, value_name = "ADDRESS")]
+        ip: Option<Ipv4Addr>,
 
         #[command(flatten)]
         file: AuthFile,

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{Connect, Json};
+use super::{Connect, Json, Peers, Ping};
 
 #[derive(Debug, Subcommand)]
 pub enum Daemon {
@@ -25,4 +25,10 @@ pub enum Daemon {
     },
     /// Stop the daemon
     Stop,
+    /// The same as `peerup ping`, four times unless said otherwise
+    Ping(Ping),
+    /// The same as `peerup peers`
+    Peers(Peers),
+    /// List open paths
+    Paths(Json),
 }

@@ -16,6 +16,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use peerup_types::PeerId;
 
+use crate::command::{Bugreport, Doctor, Events, Ip, Man, Verify, Wait, Whois};
+
 pub use auth::{Auth, AuthFile};
 pub use config::Config;
 pub use daemon::Daemon;
@@ -68,15 +70,29 @@ pub enum Command {
     Status(Status),
     /// List connected peers
     Peers(Peers),
+    /// Print overlay addresses, one per line
+    Ip(Ip),
+    /// Print who is behind an overlay address
+    Whois(Whois),
     /// Measure the round trip to a peer and name the path it takes
     Ping(Ping),
     /// Look at this machine's network: UDP, NAT, port mapping, relays, and a grade
     Netcheck(Netcheck),
+    /// Wait until the node is up, or until a peer answers
+    Wait(Wait),
+    /// Print what happens, as it happens
+    Events(Events),
+    /// Look for what keeps this node, or a peer, from working
+    Doctor(Doctor),
+    /// Collect what a report of a problem needs, without secrets
+    Bugreport(Bugreport),
     /// Print this node's peer ID
     Whoami(Json),
     /// Edit authorized_keys: who may connect
     #[command(subcommand)]
     Auth(Auth),
+    /// Compare a short string with a peer's owner, and remember that it was right
+    Verify(Verify),
     /// Relays this node uses, and running one
     #[command(subcommand)]
     Relay(Relay),
@@ -96,6 +112,9 @@ pub enum Command {
     Resolve(Resolve),
     /// Print shell completions
     Completions { shell: Shell },
+    /// Write manual pages
+    #[command(hide = true)]
+    Man(Man),
     /// Print version, commit and toolchain
     Version(Json),
 }

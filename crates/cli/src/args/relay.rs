@@ -63,6 +63,8 @@ pub enum Relay {
     ListPeers(Json),
     /// Print the relay's identity, addresses and limits
     Info(Json),
+    /// Print version, commit and toolchain
+    Version(Json),
     /// Look at the relay server's configuration
     #[command(subcommand)]
     Config(Config),

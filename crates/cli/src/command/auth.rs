@@ -1,7 +1,11 @@
 //! `peerup auth`: who may connect. A running daemon makes the change itself, so that it takes effect at once and no
 //! two writers meet; without one the file is edited.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use peerup_control::{
     Client, ClientError, Runtime,
@@ -21,18 +25,26 @@ use crate::{
 
 pub fn run(context: &Context, command: Auth) -> Result<Exit, Failure> {
     match command {
-        Auth::Add { peer, comment, file } => add(context, peer, comment, &file),
+        Auth::Add { peer, comment, expires, ip, file } => {
+            add(context, peer, comment, options(expires.as_deref(), ip)?, &file)
+        }
         Auth::List { file, json } => list(context, &file, json),
         Auth::Remove { peer, file } => remove(context, peer, &file),
         Auth::Validate { file } => validate(context, file),
     }
 }
 
-fn add(context: &Context, peer: PeerId, comment: Option<String>, file: &AuthFile) -> Result<Exit, Failure> {
+fn add(
+    context: &Context,
+    peer: PeerId,
+    comment: Option<String>,
+    options: BTreeMap<String, String>,
+    file: &AuthFile,
+) -> Result<Exit, Failure> {
     let path = match target(context, file)? {
         Target::File(path) => path,
         Target::Node(node) => {
-            let request = AuthAdd { peer_id: peer, comment: comment.clone(), options: Default::default() };
+            let request = AuthAdd { peer_id: peer, comment: comment.clone(), options: options.clone() };
             if through_daemon(&node, async |client| Ok(client.auth_add(request).await?))? {
                 context.terminal.note(format_args!("{peer} may connect"))?;
                 return Ok(Exit::Ok);
@@ -40,9 +52,38 @@ fn add(context: &Context, peer: PeerId, comment: Option<String>, file: &AuthFile
             node.config.security.authorized_keys_file
         }
     };
-    edit_keys(&path, |keys| keys.add(peer, comment.as_deref()))?;
+    edit_keys(&path, |keys| {
+        keys.add(peer, comment.as_deref())?;
+        options.iter().try_for_each(|(key, value)| {
+            keys.set_attribute(&peer, key, Some(value)).map_err(|error| Failure::of(&error))
+        })
+    })?;
     context.terminal.note(format_args!("{peer} may connect"))?;
     Ok(Exit::Ok)
+}
+
+fn options(expires: Option<&str>, ip: Option<Ipv4Addr>) -> Result<BTreeMap<String, String>, Failure> {
+    let expires = expires.map(|text| expiry(text, peerup_clock::unix())).transpose()?;
+    let expires = expires.map(|at| ("expires".to_owned(), Timestamp::from_unix(at).to_string()));
+    Ok(expires.into_iter().chain(ip.map(|ip| ("ip".to_owned(), ip.to_string()))).collect())
+}
+
+/// A duration from here on, a day, or a point in time.
+fn expiry(text: &str, unix_now: u64) -> Result<u64, Failure> {
+    let after =
+        || humantime::parse_duration(text).ok().map(|duration| unix_now.saturating_add(duration.as_secs()));
+    let on = |text: &str| {
+        let at = humantime::parse_rfc3339(text).ok()?;
+        at.duration_since(std::time::UNIX_EPOCH).ok().map(|since| since.as_secs())
+    };
+    let at = on(text).or_else(|| on(&format!("{text}T00:00:00Z"))).or_else(after);
+    let at = at.ok_or_else(|| {
+        Failure::usage(format!("`{text}` is no time")).hint("write 30d, 2030-01-31 or 2030-01-31T12:00:00Z")
+    })?;
+    if at <= unix_now {
+        return Err(Failure::usage(format!("`{text}` has passed")));
+    }
+    Ok(at)
 }
 
 fn remove(context: &Context, peer: PeerId, file: &AuthFile) -> Result<Exit, Failure> {
@@ -164,5 +205,21 @@ fn keys_file(context: &Context, named: Option<&Path>) -> Result<PathBuf, Failure
     match named {
         Some(file) => Ok(context.place.resolve(file)),
         None => Ok(context.place.load_node()?.config.security.authorized_keys_file),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_a_duration_a_day_or_a_point_in_time_to_come() {
+        let now = 1_767_225_600; // 2026-01-01
+        assert_eq!(expiry("30d", now).unwrap(), now + 30 * 86_400);
+        assert_eq!(expiry("2026-01-02", now).unwrap(), now + 86_400);
+        assert_eq!(expiry("2026-01-01T00:00:01Z", now).unwrap(), now + 1);
+        for wrong in ["", "soon", "2025-12-31", "2026-13-01", "1970-01-01"] {
+            assert_eq!(expiry(wrong, now).unwrap_err().exit, Exit::Usage, "{wrong}");
+        }
     }
 }

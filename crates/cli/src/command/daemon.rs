@@ -6,13 +6,13 @@ use peerup_control::{
 };
 use peerup_service::announce;
 
-use super::{Context, block_on, down};
+use super::{Context, block_on, down, peers, ping};
 use crate::{
     args::{Connect, Daemon, Json},
     backend,
     failure::{Exit, Failure},
     readiness::{Readiness, encode},
-    render::units,
+    render::{short_id, table::Table, units},
 };
 
 pub fn run(context: &Context, command: Option<Daemon>) -> Result<Exit, Failure> {
@@ -24,6 +24,9 @@ pub fn run(context: &Context, command: Option<Daemon>) -> Result<Exit, Failure> 
         Some(Daemon::Connect(args)) => connect(context, args),
         Some(Daemon::Disconnect { id }) => disconnect(context, id),
         Some(Daemon::Stop) => stop(context),
+        Some(Daemon::Ping(args)) => ping::through_daemon(context, &args),
+        Some(Daemon::Peers(args)) => peers::run(context, &args),
+        Some(Daemon::Paths(args)) => paths(context, &args),
     }
 }
 
@@ -113,6 +116,25 @@ fn connect(context: &Context, args: Connect) -> Result<Exit, Failure> {
 fn disconnect(context: &Context, id: String) -> Result<Exit, Failure> {
     block_on(async { Ok(context.place.daemon().await?.disconnect(id).await?) })?;
     context.terminal.line("Proxy disconnected.")?;
+    Ok(Exit::Ok)
+}
+
+fn paths(context: &Context, args: &Json) -> Result<Exit, Failure> {
+    let rows = block_on(async { Ok(context.place.daemon().await?.paths().await?) })?;
+    if args.json {
+        context.terminal.json(&rows)?;
+        return Ok(Exit::Ok);
+    }
+    if rows.is_empty() {
+        context.terminal.note("no path is open")?;
+        return Ok(Exit::Ok);
+    }
+    let mut table = Table::new(&["PEER", "TYPE", "RTT", "TRANSPORT", "IP", "ADDRESS"], 2);
+    for row in rows {
+        let rtt = row.last_rtt_ms.map_or_else(|| "-".into(), units::millis);
+        table.row([short_id(&row.peer_id), row.path_type, rtt, row.transport, row.ip_version, row.address]);
+    }
+    table.show(&context.terminal)?;
     Ok(Exit::Ok)
 }
 

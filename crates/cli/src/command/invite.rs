@@ -1,17 +1,17 @@
 //! `peerup invite`: shows a code, waits for the other machine, and says how it ended.
 
-use peerup_control::{
-    Client, ClientError, Runtime,
-    api::{InviteEvent, InviteRequest, Timestamp},
-};
+use peerup_control::api::{InviteEvent, InviteRequest, Timestamp};
 use tokio::sync::mpsc;
 
-use super::{Context, block_on, down::wait_until_gone, init::parse_name};
+use super::{
+    Context, block_on,
+    init::parse_name,
+    local::{Purpose, with_runtime},
+};
 use crate::{
     args::Invite,
-    backend,
     failure::{Exit, Failure},
-    place::NodeFiles,
+    progress::Spinner,
     render::{qr, units},
     terminal::{Colour, Terminal},
 };
@@ -30,31 +30,10 @@ pub fn run(context: &Context, args: Invite) -> Result<Exit, Failure> {
     let name = args.name.as_deref().map(parse_name).transpose()?.map(|name| name.to_string());
     let node = context.place.load_node()?;
     let terminal = if args.non_interactive { context.terminal.result_only() } else { context.terminal };
-    block_on(with_runtime(&node, async |runtime| {
+    block_on(with_runtime(&node, Purpose::Pair, async |runtime| {
         let events = runtime.invite(InviteRequest { name, ttl_s }).await?;
         follow(&terminal, events, !args.non_interactive).await
     }))
-}
-
-/// Works with the daemon, or with a temporary node in this process when none runs.
-pub async fn with_runtime<T>(
-    node: &NodeFiles,
-    work: impl AsyncFnOnce(&dyn Runtime) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    match Client::connect(&node.state.socket, &node.state.cookie).await {
-        Ok(client) => work(&client).await,
-        Err(ClientError::NotRunning { .. }) => {
-            let temporary = backend::temporary(node.file.clone()).await?;
-            let outcome = work(&*temporary).await;
-            drop(temporary);
-            // Its last words to peer and relay are said by then; one that hangs does not change the outcome.
-            let _ = wait_until_gone(&node.state).await;
-            // A node in this process stops early only by a signal.
-            let cancelled = |failure: &Failure| failure.exit == Exit::NotRunning;
-            outcome.map_err(|failure| if cancelled(&failure) { Failure::new("cancelled") } else { failure })
-        }
-        Err(error) => Err(error.into()),
-    }
 }
 
 async fn follow(
@@ -62,15 +41,20 @@ async fn follow(
     mut events: mpsc::Receiver<InviteEvent>,
     interactive: bool,
 ) -> Result<Exit, Failure> {
+    let mut waiting = false;
     loop {
+        let spinner = waiting.then(|| Spinner::start(terminal, "waiting for the other machine"));
         let event = tokio::select! {
             event = events.recv() => event,
             // Dropping the receiver withdraws the invite.
             _ = tokio::signal::ctrl_c() => return Err(Failure::new("cancelled; the code is void")),
         };
+        // What is said next is said in its place.
+        drop(spinner);
         match event {
             Some(InviteEvent::Code { code, expires_at }) => {
-                show_code(terminal, &code, expires_at, interactive)?
+                show_code(terminal, &code, expires_at, interactive)?;
+                waiting = interactive;
             }
             Some(InviteEvent::Attempt { reason, left }) => {
                 terminal.note(format_args!("a failed attempt: {reason} ({left} left)"))?;

@@ -14,13 +14,15 @@ use peerup_types::DnsLabel;
 use super::{
     Context, block_on,
     init::{create, default_name, parse_name},
-    invite::{EXPOSURE, with_runtime},
+    invite::EXPOSURE,
+    local::{Purpose, with_runtime},
     relay_server::from_code,
 };
 use crate::{
     args::Join,
     failure::{Exit, Failure},
     place::{NodeFiles, directory},
+    progress::Spinner,
     render::name_of,
     terminal::{Colour, Terminal},
 };
@@ -57,8 +59,11 @@ fn join(
     let node = context.place.read_node(file.to_owned())?;
     check_network(&node, code)?;
     terminal.note(terminal.paint(Colour::Yellow, EXPOSURE))?;
-    block_on(with_runtime(&node, async |runtime| Ok(runtime.join(request).await?)))
-        .map_err(|failure| failure.default_hint(RETRY))
+    block_on(with_runtime(&node, Purpose::Pair, async |runtime| {
+        let _spinner = Spinner::start(terminal, "pairing");
+        Ok(runtime.join(request).await?)
+    }))
+    .map_err(|failure| failure.default_hint(RETRY))
 }
 
 /// What a first join makes, and a failed one takes back.

@@ -1,12 +1,18 @@
 //! One file per command; this one sends each to its own.
 
 mod auth;
+mod bugreport;
 mod config;
 mod daemon;
+mod doctor;
 mod down;
+mod events;
 mod init;
 mod invite;
+mod ip;
 mod join;
+mod local;
+mod man;
 mod netcheck;
 mod peers;
 mod ping;
@@ -18,11 +24,23 @@ mod resolve;
 mod service;
 mod status;
 mod up;
+mod verify;
+mod wait;
 mod whoami;
+mod whois;
 
 use std::future::Future;
 
 use clap::CommandFactory;
+
+pub use bugreport::Bugreport;
+pub use doctor::Doctor;
+pub use events::Events;
+pub use ip::Ip;
+pub use man::Man;
+pub use verify::Verify;
+pub use wait::Wait;
+pub use whois::Whois;
 
 use crate::{
     args::{Cli, Command, Json, Relay},
@@ -49,10 +67,17 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Daemon { command } => daemon::run(&context, command),
         Command::Status(args) => status::run(&context, &args),
         Command::Peers(args) => peers::run(&context, &args),
+        Command::Ip(args) => ip::run(&context, &args),
+        Command::Whois(args) => whois::run(&context, &args),
         Command::Ping(args) => ping::run(&context, &args),
         Command::Netcheck(args) => netcheck::run(&context, &args),
+        Command::Wait(args) => wait::run(&context, &args),
+        Command::Events(args) => events::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
+        Command::Bugreport(args) => bugreport::run(&context, &args),
         Command::Whoami(args) => whoami::run(&context, &args),
         Command::Auth(command) => auth::run(&context, command),
+        Command::Verify(args) => verify::run(&context, &args),
         Command::Relay(command) => relay(&context, command),
         Command::Invite(args) => invite::run(&context, args),
         Command::Join(args) => join::run(&context, args),
@@ -61,7 +86,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&context, command),
         Command::Resolve(args) => resolve::run(&context, &args),
         Command::Completions { shell } => completions(&context, shell),
-        Command::Version(args) => print_version(&context, &args),
+        Command::Man(args) => man::run(&context, &args),
+        Command::Version(args) => print_version(&context, "peerup", &args),
     }
 }
 
@@ -78,6 +104,7 @@ fn relay(context: &Context, command: Relay) -> Result<Exit, Failure> {
         Relay::Deauthorize { peer } => relay_server::deauthorize(context, peer),
         Relay::ListPeers(args) => relay_server::list_peers(context, &args),
         Relay::Info(args) => relay_server::info(context, &args),
+        Relay::Version(args) => print_version(context, "peerup relay", &args),
         Relay::Config(command) => config::run_relay(context, command),
     }
 }
@@ -89,7 +116,7 @@ fn completions(context: &Context, shell: clap_complete::Shell) -> Result<Exit, F
     Ok(Exit::Ok)
 }
 
-fn print_version(context: &Context, args: &Json) -> Result<Exit, Failure> {
+fn print_version(context: &Context, program: &str, args: &Json) -> Result<Exit, Failure> {
     if args.json {
         context.terminal.json(&serde_json::json!({
             "version": version::VERSION,
@@ -99,7 +126,7 @@ fn print_version(context: &Context, args: &Json) -> Result<Exit, Failure> {
             "target": version::TARGET,
         }))?;
     } else {
-        context.terminal.line(format_args!("peerup {}", version::LONG))?;
+        context.terminal.line(format_args!("{program} {}", version::LONG))?;
     }
     Ok(Exit::Ok)
 }

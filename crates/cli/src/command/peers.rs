@@ -24,6 +24,6 @@ pub fn run(context: &Context, args: &Peers) -> Result<Exit, Failure> {
         let agent = row.agent_version.unwrap_or_else(|| "unknown".into());
         table.row([short_id(&row.id), agent, row.addresses.join(" ")]);
     }
-    table.render(context.terminal.width()).iter().try_for_each(|line| context.terminal.line(line))?;
+    table.show(&context.terminal)?;
     Ok(Exit::Ok)
 }

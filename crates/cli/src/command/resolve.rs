@@ -1,9 +1,11 @@
-//! `peerup resolve`: the peer ID behind a name, from the configuration alone.
+//! `peerup resolve`: the peer ID behind a name. The configuration answers without anybody's help; what it does not know,
+//! a running daemon may.
 
+use peerup_control::{Client, Runtime, api::ResolveRequest};
 use peerup_types::PeerId;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, block_on};
 use crate::{
     args::Resolve,
     failure::{Exit, Failure},
@@ -11,7 +13,11 @@ use crate::{
 };
 
 pub fn run(context: &Context, args: &Resolve) -> Result<Exit, Failure> {
-    let (id, source) = lookup(&context.place.load_node()?, &args.name)?;
+    let node = context.place.load_node()?;
+    let (id, source) = match lookup(&node, &args.name) {
+        Ok(found) => found,
+        Err(unknown) => ask(&node, &args.name).ok_or(unknown)?,
+    };
     let Resolve { name, json } = args;
     if *json {
         context.terminal.json(&json!({"name": name, "peer_id": id.to_string(), "source": source}))?;
@@ -19,6 +25,16 @@ pub fn run(context: &Context, args: &Resolve) -> Result<Exit, Failure> {
         context.terminal.line(format_args!("{name} → {id}"))?;
     }
     Ok(Exit::Ok)
+}
+
+/// `None` when no daemon runs, or when it does not know either.
+fn ask(node: &NodeFiles, name: &str) -> Option<(PeerId, &'static str)> {
+    let request = ResolveRequest { name: name.to_owned() };
+    let found = block_on(async {
+        let client = Client::connect(&node.state.socket, &node.state.cookie).await?;
+        Ok(client.resolve(request).await?)
+    });
+    found.ok().map(|found| (found.peer_id, found.source.as_str()))
 }
 
 fn lookup(node: &NodeFiles, name: &str) -> Result<(PeerId, &'static str), Failure> {

@@ -98,7 +98,7 @@ fn print(context: &Context, config: &NodeConfig, rows: Vec<ServiceRow>) -> Resul
         let allowed = allowed.unwrap_or_else(|| "every authorised peer".to_owned());
         table.row([row.name, row.local_address, state.to_owned(), allowed]);
     }
-    table.render(context.terminal.width()).iter().try_for_each(|line| context.terminal.line(line))
+    table.show(&context.terminal)
 }
 
 fn configured(node: &NodeFiles) -> Vec<ServiceRow> {

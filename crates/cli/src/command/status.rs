@@ -1,5 +1,7 @@
 //! `peerup status`: what the daemon knows; without a daemon, what the files say, and exit code 4.
 
+use std::time::Duration;
+
 use peerup_control::{
     ApiError, ErrorKind, Runtime,
     api::{
@@ -19,12 +21,18 @@ use crate::{
     version,
 };
 
+/// Between two looks, whatever is asked for.
+const MIN_WATCH: Duration = Duration::from_millis(200);
+
 pub fn run(context: &Context, args: &Status) -> Result<Exit, Failure> {
-    let asked = block_on(async {
-        let client = context.place.daemon().await?;
-        Ok((client.overview().await?, client.status().await?))
-    });
-    match asked {
+    match args.watch {
+        None => once(context, args),
+        Some(every) => watch(context, args, every.max(MIN_WATCH)),
+    }
+}
+
+fn once(context: &Context, args: &Status) -> Result<Exit, Failure> {
+    match block_on(ask(context)) {
         Ok((overview, status)) => online(context, args, &overview, &status),
         Err(failure) if failure.exit == Exit::NotRunning => {
             offline(context, args, &context.place.load_node()?)?;
@@ -34,27 +42,72 @@ pub fn run(context: &Context, args: &Status) -> Result<Exit, Failure> {
     }
 }
 
+async fn ask(context: &Context) -> Result<(Overview, StatusReport), Failure> {
+    let client = context.place.daemon().await?;
+    let (overview, status) = tokio::join!(client.overview(), client.status());
+    Ok((overview?, status?))
+}
+
+/// Until Ctrl-C. A daemon that goes away is waited for.
+fn watch(context: &Context, args: &Status, every: Duration) -> Result<Exit, Failure> {
+    block_on(async {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                _ = tokio::signal::ctrl_c() => return Ok(Exit::Ok),
+            }
+            match ask(context).await {
+                Ok((overview, status)) => frame(context, args, &overview, &status)?,
+                Err(failure) if failure.exit == Exit::NotRunning && !args.json => {
+                    context.terminal.page(&["the daemon is not running".to_owned()])?;
+                }
+                Err(failure) if failure.exit == Exit::NotRunning => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    })
+}
+
+fn frame(
+    context: &Context,
+    args: &Status,
+    overview: &Overview,
+    status: &StatusReport,
+) -> Result<(), Failure> {
+    let compact = |value: serde_json::Result<String>| value.expect("answers have string keys only");
+    let peer = args.peer.as_deref().map(|peer| find(overview, peer)).transpose()?;
+    match (peer, args.json) {
+        (None, true) => context.terminal.line(compact(serde_json::to_string(overview))),
+        (Some(peer), true) => context.terminal.line(compact(serde_json::to_string(peer))),
+        (peer, false) => context.terminal.page(&text(context, peer, overview, status)),
+    }
+}
+
+fn text(
+    context: &Context,
+    peer: Option<&PeerOverview>,
+    overview: &Overview,
+    status: &StatusReport,
+) -> Vec<String> {
+    let now = Timestamp::from_unix(peerup_clock::unix());
+    match peer {
+        None => render::page(overview, status, now, &context.terminal),
+        Some(peer) => render::block(overview, peer, now),
+    }
+}
+
 fn online(
     context: &Context,
     args: &Status,
     overview: &Overview,
     status: &StatusReport,
 ) -> Result<Exit, Failure> {
-    let now = Timestamp::from_unix(peerup_clock::unix());
-    match (&args.peer, args.json) {
+    let peer = args.peer.as_deref().map(|peer| find(overview, peer)).transpose()?;
+    match (peer, args.json) {
         (None, true) => context.terminal.json(overview)?,
-        (None, false) => {
-            let page = render::page(overview, status, now, context.terminal.width());
-            print(context, &page)?;
-        }
-        (Some(peer), json) => {
-            let peer = find(overview, peer)?;
-            if json {
-                context.terminal.json(peer)?;
-            } else {
-                print(context, &render::block(overview, peer, now))?;
-            }
-        }
+        (Some(peer), true) => context.terminal.json(peer)?,
+        (peer, false) => print(context, &text(context, peer, overview, status))?,
     }
     Ok(verdict(overview))
 }
@@ -65,7 +118,7 @@ fn verdict(overview: &Overview) -> Exit {
     if degraded { Exit::Degraded } else { Exit::Ok }
 }
 
-fn find<'o>(overview: &'o Overview, text: &str) -> Result<&'o PeerOverview, Failure> {
+pub fn find<'o>(overview: &'o Overview, text: &str) -> Result<&'o PeerOverview, Failure> {
     let unknown = || ApiError::new(ErrorKind::NotFound, format!("`{text}` is no peer of this node"));
     render::find(overview, text)
         .ok_or_else(|| Failure::from(unknown()).hint("`peerup status` lists names and addresses"))
@@ -124,7 +177,7 @@ fn local_peer(node: &NodeFiles, entry: &peerup_trust::authorized_keys::Entry) ->
 }
 
 fn local_page(node: &NodeFiles, overview: &Overview) -> Vec<String> {
-    let config = &node.config;
+    let (config, keys) = (&node.config, authorized(node));
     let network = config.discovery.network.as_ref().map_or("global", |network| network.as_str());
     let mut lines = vec![
         format!("peerup {}  not running", version::VERSION),
@@ -138,13 +191,29 @@ fn local_page(node: &NodeFiles, overview: &Overview) -> Vec<String> {
     ];
     lines.extend(config.relay.addresses.iter().map(|relay| format!("  {relay}")));
     lines.push(format!("Peers:       {}", count(overview.peers.len())));
-    lines.extend(
-        overview
-            .peers
-            .iter()
-            .map(|peer| format!("  {}  {}", peer.id, name_of(peer.name.as_deref(), &peer.id))),
-    );
+    lines.extend(overview.peers.iter().map(|peer| {
+        format!("  {}  {}  {}", peer.id, badge(&keys, peer), name_of(peer.name.as_deref(), &peer.id))
+    }));
+    lines.push(format!("Services:    {}", count(config.services.len())));
+    lines.extend(config.services.iter().map(|(name, service)| {
+        format!("  {name}  {}{}", service.local_address, if service.enabled { "" } else { "  (disabled)" })
+    }));
+    lines.push(format!("Names:       {}", count(config.names.len())));
+    lines.extend(config.names.iter().map(|(name, peer)| format!("  {name}  {peer}")));
     lines
+}
+
+fn badge(keys: &AuthorizedKeys, peer: &PeerOverview) -> &'static str {
+    match keys.get(&peer.id).and_then(|entry| entry.verified()) {
+        Some(_) => "[VERIFIED]",
+        None => "[UNVERIFIED]",
+    }
+}
+
+/// What cannot be read authorises nobody here; `auth validate` says why.
+fn authorized(node: &NodeFiles) -> AuthorizedKeys {
+    let text = read_keys_text(&node.config.security.authorized_keys_file).unwrap_or_default();
+    AuthorizedKeys::parse_lenient(&text).0
 }
 
 fn count(entries: usize) -> String {

@@ -3,22 +3,34 @@
 use std::net::IpAddr;
 
 use peerup_control::api::{
-    HealthItem, Overview, PeerOverview, ProxyRow, RelayOverview, RelayState, Severity, StatusReport,
-    Timestamp,
+    HealthItem, Overview, OverviewClass, PeerOverview, ProxyRow, RelayOverview, RelayState, Severity,
+    StatusReport, Timestamp,
 };
 use peerup_types::PeerId;
 
 use super::{name_of, path, short_id, table::Table, units};
+use crate::terminal::{Colour, Terminal};
 
 /// Words of a `why` tail; more would not be read.
 const REASON_WORDS: usize = 6;
+const PATH_COLUMN: usize = 2;
 
 /// The whole page.
-pub fn page(overview: &Overview, status: &StatusReport, now: Timestamp, width: usize) -> Vec<String> {
+pub fn page(overview: &Overview, status: &StatusReport, now: Timestamp, terminal: &Terminal) -> Vec<String> {
+    page_within(overview, status, now, terminal.width(), terminal)
+}
+
+fn page_within(
+    overview: &Overview,
+    status: &StatusReport,
+    now: Timestamp,
+    width: usize,
+    terminal: &Terminal,
+) -> Vec<String> {
     let mut lines = verdict(overview, status, width);
-    lines.extend(table(overview, now).render(width));
+    lines.extend(table(overview, now).render(width, terminal));
     lines.extend(overview.proxies.iter().map(proxy));
-    lines.extend(overview.health.iter().map(health));
+    lines.extend(overview.health.iter().map(|item| health(item, terminal)));
     lines
 }
 
@@ -102,8 +114,17 @@ fn table(overview: &Overview, now: Timestamp) -> Table {
     let (online, offline): (Vec<_>, Vec<_>) = overview.peers.iter().partition(|peer| peer.path.is_some());
     for peer in online.into_iter().chain(offline) {
         table.row(row(overview, peer, now));
+        table.colour(PATH_COLUMN, path_colour(peer));
     }
     table
+}
+
+fn path_colour(peer: &PeerOverview) -> Colour {
+    match peer.path.as_ref().map(|path| path.class) {
+        Some(OverviewClass::Direct) => Colour::Green,
+        Some(OverviewClass::PeerRelay | OverviewClass::Relay | OverviewClass::Connecting) => Colour::Yellow,
+        None => Colour::Faint,
+    }
 }
 
 fn row(overview: &Overview, peer: &PeerOverview, now: Timestamp) -> Vec<String> {
@@ -138,14 +159,23 @@ fn why(reason: &str) -> String {
     format!("why: {}", words.join(" "))
 }
 
-fn health(item: &HealthItem) -> String {
-    let severity = match item.severity {
+fn health(item: &HealthItem, terminal: &Terminal) -> String {
+    let severity = severity(item.severity);
+    let fix = item.fix.as_ref().map(|fix| format!(" ({fix})")).unwrap_or_default();
+    let line = format!("! {severity}: {} - {}{fix}", item.code, item.text);
+    match item.severity {
+        Severity::Info => line,
+        Severity::Warning => terminal.paint(Colour::Yellow, line),
+        Severity::Error => terminal.paint(Colour::Red, line),
+    }
+}
+
+pub fn severity(severity: Severity) -> &'static str {
+    match severity {
         Severity::Info => "note",
         Severity::Warning => "warning",
         Severity::Error => "error",
-    };
-    let fix = item.fix.as_ref().map(|fix| format!(" ({fix})")).unwrap_or_default();
-    format!("! {severity}: {} - {}{fix}", item.code, item.text)
+    }
 }
 
 fn first(ips: &[IpAddr]) -> String {
@@ -166,14 +196,15 @@ fn dash() -> String {
 
 #[cfg(test)]
 mod tests {
-    use peerup_control::api::{OverviewClass, PathOverview, Reachability, ReachabilityGrade, SelfOverview};
+    use peerup_control::api::{PathOverview, Reachability, ReachabilityGrade, SelfOverview};
     use peerup_types::{CarrierKind, Family};
 
     use super::*;
 
     #[test]
     fn the_page_fits_80_columns_and_names_path_and_reason() {
-        let page = page(&overview(), &status(), Timestamp::from_unix(200_000), 80).join("\n");
+        let page = page_within(&overview(), &status(), Timestamp::from_unix(200_000), 80, &Terminal::plain())
+            .join("\n");
         insta::assert_snapshot!(page, @r"
         peerup  up 3h12m  home-net  10.64.0.0/16 on peerup0 (mtu 1280)
         relay vps1 ok 18ms
@@ -189,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_keeps_name_address_and_path() {
-        let page = page(&overview(), &status(), Timestamp::from_unix(200_000), 35);
+        let page = page_within(&overview(), &status(), Timestamp::from_unix(200_000), 35, &Terminal::plain());
         assert_eq!(page[2], "NAME     IP          PATH");
     }
 
