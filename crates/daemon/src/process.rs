@@ -8,6 +8,7 @@ use peerup_node::{Node, NodeConfig};
 use peerup_service::{
     InvokingUser, Keep, Target, UserGroup, drop_privileges,
     files::{FileLock, create_private_dir},
+    raise_descriptor_limit,
 };
 use peerup_swarm::{InboundStream, PeerSwarm, Profile, SwarmConfig};
 use peerup_tun::TunDevice;
@@ -82,6 +83,7 @@ async fn begin_temporary(options: Options, mode: Mode) -> Result<Arc<dyn Runtime
     let user = InvokingUser::current()?;
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
     let lock = FileLock::acquire(&files.state.lock)?;
+    allow_many_sessions();
     let (sender, requests) = mpsc::channel(REQUESTS);
     let (started, outcome) = tokio::sync::oneshot::channel();
     // The loop owns things that may not move between threads while they run, so it gets a thread of its own.
@@ -161,6 +163,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
     let lock = FileLock::acquire(&files.state.lock)?;
     effect::report(&files.config);
+    allow_many_sessions();
     let keypair = files.identity()?;
     let keys = files.keys()?;
     let mut node = node(&files, &keypair)?;
@@ -242,6 +245,13 @@ fn shared_with(files: &Files) -> Result<Option<SocketGroup>, DaemonError> {
     }
     group.share(&files.state.dir)?;
     Ok(Some(SocketGroup { admits: Arc::new(move |uid, gid| group.has_member(uid, gid)) }))
+}
+
+/// Fewer descriptors mean fewer sessions, and no other harm.
+fn allow_many_sessions() {
+    if let Err(error) = raise_descriptor_limit() {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 async fn interface_up(

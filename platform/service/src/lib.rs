@@ -8,6 +8,7 @@
 //!
 //! Nothing here decides policy, and nothing here is async.
 
+mod descriptors;
 mod detach;
 pub mod files;
 mod group;
@@ -16,6 +17,7 @@ pub mod notify;
 mod privileges;
 mod user;
 
+pub use descriptors::raise_descriptor_limit;
 pub use detach::{Background, DetachError, ReadyError, announce, detach};
 pub use group::{GroupError, UserGroup};
 pub use interfaces::interface_addresses;

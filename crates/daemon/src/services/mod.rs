@@ -77,6 +77,9 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, ListenAddressError> {
 }
 
 #[cfg(test)]
+mod sessions;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
