@@ -12,9 +12,10 @@ mod side;
 mod traffic;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -35,8 +36,9 @@ pub struct Services {
     pub proxies: Proxies,
     /// Paths that one of the ends announced to go away.
     pub retiring: BTreeSet<PathId>,
-    /// Paths that nobody but sessions uses any more.
-    pub lingering: BTreeSet<PathId>,
+    /// Paths that nobody but sessions uses any more, and when each is put to the proof next: no packets and no probes
+    /// of the path machine tell whether it leads anywhere.
+    pub lingering: BTreeMap<PathId, Instant>,
 }
 
 impl Services {
