@@ -1,6 +1,9 @@
 //! Services: what this node offers, the proxies it keeps, and the paths that sessions hold open.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use peerup_control::{
     ApiError, ErrorKind,
@@ -19,6 +22,9 @@ use crate::{
     services::{self, PROXIES, Plan, Proxy},
     view,
 };
+
+/// How often a path that only sessions use has to answer.
+const LINGER_CHECK: Duration = Duration::from_secs(5);
 
 type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 
@@ -156,19 +162,24 @@ impl Controller {
         let in_use = self.paths.get(&path).is_some_and(|known| known.handle.usage.sessions() > 0);
         if in_use && self.services.retiring.contains(&path) {
             tracing::debug!(%path, "a surplus path stays open for its sessions");
-            self.services.lingering.insert(path);
+            self.services.lingering.insert(path, peerup_clock::now() + LINGER_CHECK);
         } else {
             self.swarm.close(path);
         }
     }
 
-    pub(super) fn close_lingering(&mut self) {
-        let idle =
-            |path: &PathId| self.paths.get(path).is_none_or(|known| known.handle.usage.sessions() == 0);
-        let done: Vec<PathId> = self.services.lingering.iter().copied().filter(idle).collect();
-        for path in done {
-            self.services.lingering.remove(&path);
-            self.swarm.close(path);
+    /// Lets go of surplus paths whose sessions have ended, and of those that lead nowhere any more.
+    pub(super) fn tend_lingering(&mut self, now: Instant) {
+        let paths: Vec<PathId> = self.services.lingering.keys().copied().collect();
+        for path in paths {
+            let in_use = self.paths.get(&path).is_some_and(|known| known.handle.usage.sessions() > 0);
+            if !in_use {
+                self.services.lingering.remove(&path);
+                self.swarm.close(path);
+            } else if self.services.lingering[&path] <= now {
+                self.services.lingering.insert(path, now + LINGER_CHECK);
+                self.check(path);
+            }
         }
     }
 
