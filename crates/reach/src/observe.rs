@@ -129,6 +129,11 @@ impl Reach {
     /// AutoNAT tested one of our addresses.
     pub fn handle_tested(&mut self, address: &Multiaddr, reachable: bool) {
         let Some(endpoint) = endpoint(address) else { return };
+        // A relay dials only addresses from which we are connected to it, so its failure to dial another is no test.
+        let seen_there = self.sightings.values().any(|(_, seen)| seen.mapped.ip() == endpoint.at.ip());
+        if !reachable && !seen_there {
+            return;
+        }
         if self.tested.len() < MAX_TESTED || self.tested.contains_key(&endpoint) {
             self.tested.insert(endpoint, reachable);
         }
@@ -212,7 +217,9 @@ impl Reach {
             return stun;
         }
         let udp4 = |tested: &&Endpoint| tested.transport == Transport::Quic && tested.at.is_ipv4();
-        let behind_nat = |tested: &&Endpoint| !self.is_own(tested.at.ip());
+        // Only the port that observers see is one that the NAT maps.
+        let mapped = |tested: &&Endpoint| self.sightings.values().any(|(_, seen)| seen.mapped == tested.at);
+        let behind_nat = |tested: &&Endpoint| !self.is_own(tested.at.ip()) && mapped(tested);
         let let_in = self.tested.iter().filter(|(address, _)| udp4(address) && behind_nat(address));
         match let_in.map(|(_, reachable)| *reachable).max() {
             Some(true) => Filtering::AddressDependent,

@@ -12,7 +12,7 @@ use libp2p::{
 
 use crate::{
     authorized::Authorized,
-    candidates,
+    autonat, candidates,
     gater::{self, Standing},
     liveness, paths,
 };
@@ -38,6 +38,8 @@ pub struct Behaviour {
     pub relay_server: Toggle<relay::Behaviour>,
     pub dcutr: Toggle<Authorized<dcutr::Behaviour>>,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
+    pub autonat_client: Toggle<autonat::Client>,
+    pub autonat_server: Toggle<autonat::Server>,
 }
 
 /// What a relay grants. There is no byte cap: a VPN session is long and its peers are known by key (docs/adr/0016).

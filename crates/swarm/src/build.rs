@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     authorized::Authorized,
+    autonat,
     behaviour::{self, Behaviour},
     candidates,
     config::{BuildError, Profile, SwarmConfig},
@@ -59,6 +60,8 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
     let ping = liveness::Behaviour::new(rhythm, paths.standing());
     let relay_server = relay_server(own, &config.profile, paths.standing());
     let dcutr = node.then(|| Authorized::new(dcutr::Behaviour::new(own), paths.standing()));
+    let autonat_client = node.then(|| autonat::client(paths.standing()));
+    let autonat_server = (!node).then(|| autonat::server(paths.standing()));
     let behaviour = Behaviour {
         gater: gater::Behaviour::default(),
         limits: behaviour::limits(),
@@ -71,6 +74,8 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
         relay_server: Toggle::from(relay_server),
         dcutr: Toggle::from(dcutr),
         mdns: Toggle::from(multicast_dns(own, &config.profile)),
+        autonat_client: Toggle::from(autonat_client),
+        autonat_server: Toggle::from(autonat_server),
     };
     Ok((Swarm::new(transport, behaviour, own, swarm_config(config.io.clone())), inbound))
 }

@@ -69,6 +69,11 @@ pub enum Event {
         peer: PeerId,
         address: Multiaddr,
     },
+    /// A relay tried to dial one of our addresses (AutoNAT v2).
+    Tested {
+        address: Multiaddr,
+        reachable: bool,
+    },
     /// Hole punching by stock DCUtR ended; a success also shows as a direct `PathOpened`.
     HolePunch {
         peer: PeerId,

@@ -9,6 +9,7 @@
 //! - [`paths`]: streams on *one chosen* connection (`libp2p-stream` picks a random one of the peer).
 //! - [`gater`]: `authorized_keys` decides who may connect inbound, after the handshake proved the peer ID.
 //! - [`authorized`]: only members get holes punched, because DCUtR dials what the other end asks for.
+//! - [`autonat`]: relays test addresses for their clients, and dial nobody else for them.
 //! - [`liveness`]: a connection that does not answer pings is closed.
 //! - [`underlay`]: overlay addresses are never dialed, so the network cannot be carried through itself.
 //! - [`candidates`]: NAT-mapped addresses as relays observed them become hole-punching candidates; identify 0.48
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod authorized;
+mod autonat;
 mod behaviour;
 mod build;
 mod candidates;

@@ -59,6 +59,7 @@ impl Controller {
             }
             Event::Discovered { peer, address } => self.on_discovered(peer, address),
             Event::Found { peer, address } => self.on_dht_found(peer, address),
+            Event::Tested { address, reachable } => self.on_tested(&address, reachable),
             Event::HolePunch { peer, success } => {
                 tracing::debug!(%peer, success, "DCUtR ended");
                 if let Some(observer) = &self.observer {
@@ -101,7 +102,9 @@ impl Controller {
             handle.path,
             KnownPath { handle: handle.clone(), counters, agent: None, life: 0, sessions_heard: 0 },
         );
-        self.node.handle_opened(handle.peer, opened, now);
+        if !self.is_dial_back(&handle) {
+            self.node.handle_opened(handle.peer, opened, now);
+        }
         self.observe_path(handle.path, None);
         self.on_join_connected(&handle);
     }

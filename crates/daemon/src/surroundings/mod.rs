@@ -19,6 +19,7 @@ use peerup_reach::{
     AddressBook, Interface, Lookups, PortMapping, Reach, Report, Scope, StunFindings, Transport, endpoint,
     scope,
 };
+use peerup_swarm::PathHandle;
 use peerup_types::{Multiaddr, PathClass, PathId, PeerId, Protocol};
 
 use crate::controller::{Controller, Done, Mode};
@@ -39,6 +40,8 @@ pub struct Surroundings {
     mapper: Option<PortMapper>,
     /// What the router forwards, as announced.
     mapped: Vec<Multiaddr>,
+    /// What AutoNAT confirmed in this network.
+    confirmed: Vec<Multiaddr>,
     write_at: Option<Instant>,
     stun_at: Option<Instant>,
 }
@@ -58,6 +61,7 @@ impl Surroundings {
             lookups: Lookups::default(),
             mapper: None,
             mapped: Vec::new(),
+            confirmed: Vec::new(),
             write_at: None,
             stun_at: None,
         }
@@ -141,6 +145,9 @@ impl Controller {
         if moved {
             self.surroundings.reach.handle_network_changed(now);
             self.surroundings.lookups.handle_network_changed();
+            for address in std::mem::take(&mut self.surroundings.confirmed) {
+                self.swarm.remove_external_address(&address);
+            }
             self.ask_stun();
         }
         let done = self.done.clone();
@@ -209,6 +216,21 @@ impl Controller {
         if endpoint(&address).is_some_and(|at| scope(at.at.ip()) == Scope::Global) {
             self.on_discovered(peer, address);
         }
+    }
+
+    /// A relay tried one of our addresses. libp2p takes a good one for an external address until it is told otherwise.
+    pub fn on_tested(&mut self, address: &Multiaddr, reachable: bool) {
+        tracing::debug!(%address, reachable, "a relay tried our address");
+        self.surroundings.reach.handle_tested(address, reachable);
+        if reachable && !self.surroundings.confirmed.contains(address) {
+            self.surroundings.confirmed.push(address.clone());
+        }
+        self.follow_reach();
+    }
+
+    /// Relays connect to nodes to test an address, and close the connection at once. It is no way to the relay.
+    pub fn is_dial_back(&self, handle: &PathHandle) -> bool {
+        !handle.outbound && self.keys.get(&handle.peer).is_none() && self.relays().contains_key(&handle.peer)
     }
 
     pub fn on_port_mapping(&mut self, state: State) {

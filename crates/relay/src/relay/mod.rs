@@ -278,6 +278,7 @@ impl Relay {
             | Event::ReservationLost { .. }
             | Event::Discovered { .. }
             | Event::Found { .. }
+            | Event::Tested { .. }
             | Event::HolePunch { .. } => {}
         }
     }

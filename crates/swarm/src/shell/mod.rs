@@ -329,6 +329,10 @@ impl PeerSwarm {
             BehaviourEvent::Dcutr(dcutr::Event { remote_peer_id, result }) => {
                 Some(Event::HolePunch { peer: remote_peer_id, success: result.is_ok() })
             }
+            BehaviourEvent::AutonatClient(tested) => {
+                let (address, reachable) = (tested.tested_addr, tested.result.is_ok());
+                Some(Event::Tested { address, reachable })
+            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => {
                 let own = self.local_peer();
                 let others = found.into_iter().filter(|(peer, _)| *peer != own);

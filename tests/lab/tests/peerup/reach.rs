@@ -124,6 +124,29 @@ fn two_symmetric_nats_go_direct_when_one_router_forwards_a_port() {
 }
 
 #[test]
+fn a_public_host_is_public_and_one_behind_a_firewall_is_not() {
+    let mut lab = Lab::new("firewall").unwrap();
+    let internet = lab.segment("internet", "203.0.113.0/24").unwrap();
+    let relay = relay(&mut lab, &internet, 3);
+    let open = Node::new(lab.host("open").unwrap().on(&internet, &at(21)).unwrap(), Show::Command);
+    let closed = Node::new(lab.host("closed").unwrap().on(&internet, &at(22)).unwrap(), Show::Command);
+    let rules = "add table inet fw; add chain inet fw in { type filter hook input priority 0; }; \
+                 add rule inet fw in iifname eth0 ct state new,invalid drop";
+    closed.host().run(["nft", rules]).unwrap();
+    for node in [&open, &closed] {
+        init(node, std::slice::from_ref(&relay));
+        node.up().unwrap();
+    }
+    wait_for(&closed, |report| report["reachability"] == "private");
+    wait_for(&open, |report| report["reachability"] == "public");
+    // libp2p leaves the connections of its tests open; ours does not.
+    let left_open = || relay.host().ask("ss -Htn state established | grep -vc ':7777 '; true").unwrap();
+    relay.host().wait_until("the relay has hung up", KNOWN, || left_open().trim() == "0").unwrap();
+    let relayed = open.host().read(&open.dir().join("peerup.log")).unwrap();
+    assert!(!relayed.contains("panicked"), "{relayed}");
+}
+
+#[test]
 fn where_udp_is_blocked_netcheck_says_so_and_is_degraded() {
     let mut lab = Lab::new("udp-check").unwrap();
     let internet = lab.segment("internet", "203.0.113.0/24").unwrap();
