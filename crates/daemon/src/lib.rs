@@ -29,6 +29,7 @@ mod surroundings;
 mod view;
 mod vouch;
 mod watch;
+mod watchdog;
 
 pub use error::DaemonError;
 pub use files::identity;

@@ -30,6 +30,7 @@ use crate::{
     interface::Interface,
     observe::Observer,
     services, view,
+    watchdog::{self, Watched},
 };
 
 #[derive(Debug, Clone)]
@@ -144,11 +145,20 @@ impl Running {
     fn run(self) -> Result<(), DaemonError> {
         let Self { control, controller, server, handle, _lock } = self;
         control.block_on(async move {
+            let watched = Watched {
+                socket: controller.files.state.socket.clone(),
+                handle: handle.clone(),
+                data: controller.data.io().clone(),
+            };
+            let watchdog = watchdog::start(watched);
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let served = tokio::spawn(server.serve(Arc::new(handle), async {
                 let _ = stopped.await;
             }));
             let outcome = controller.run().await;
+            if let Some(watchdog) = watchdog {
+                watchdog.abort();
+            }
             drop(stop);
             if let Ok(Err(error)) = served.await {
                 tracing::error!(%error, "the control socket failed");

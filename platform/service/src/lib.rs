@@ -15,6 +15,8 @@ mod group;
 mod interfaces;
 pub mod notify;
 mod privileges;
+mod systemd;
+mod unit;
 mod user;
 
 pub use descriptors::raise_descriptor_limit;
@@ -22,4 +24,6 @@ pub use detach::{Background, DetachError, ReadyError, announce, detach};
 pub use group::{GroupError, UserGroup};
 pub use interfaces::interface_addresses;
 pub use privileges::{Held, Keep, PrivilegeError, Target, drop_privileges, has_net_admin};
-pub use user::{InvokingUser, UserError, host_name};
+pub use systemd::{Systemd, SystemdError};
+pub use unit::{Role, Unit, UnitTextError};
+pub use user::{InvokingUser, UserError, host_name, owner_name};

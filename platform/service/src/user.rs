@@ -4,8 +4,9 @@
 //! owner, and the local API admits them. sudo says who they are in `SUDO_UID` and `SUDO_GID`; only root's word
 //! counts there, since anybody can set a variable.
 
-use std::env;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{env, fs, io};
 
 use nix::unistd::{Uid, User, getegid, geteuid};
 
@@ -51,6 +52,12 @@ impl InvokingUser {
     pub fn runtime_dir(&self) -> &Path {
         &self.runtime_dir
     }
+}
+
+/// Who owns a file or directory; `None` for a user that the database does not know.
+pub fn owner_name(path: &Path) -> io::Result<Option<String>> {
+    let uid = fs::metadata(path)?.uid();
+    Ok(account(uid).map(|account| account.name))
 }
 
 /// What the user database knows about a user number.

@@ -28,6 +28,7 @@ pub use relay::Relay;
 pub use services::{Connect, Proxy, Service};
 
 use crate::command::Netcheck;
+use crate::command::service_unit::ServiceUnit;
 
 /// One private network over your machines, without an account or a central server.
 #[derive(Debug, Parser)]
@@ -103,6 +104,9 @@ pub enum Command {
     /// TCP services that this machine offers to peers
     #[command(subcommand)]
     Service(Service),
+    /// Start at boot: install, remove or look at the systemd unit
+    #[command(subcommand)]
+    ServiceUnit(ServiceUnit),
     /// Listen here for a TCP service of a peer
     Proxy(Proxy),
     /// Look at the configuration

@@ -22,6 +22,7 @@ mod relay_server;
 mod relay_setup;
 mod resolve;
 mod service;
+pub mod service_unit;
 mod status;
 mod up;
 mod verify;
@@ -82,6 +83,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Invite(args) => invite::run(&context, args),
         Command::Join(args) => join::run(&context, args),
         Command::Service(command) => service::run(&context, command),
+        Command::ServiceUnit(command) => service_unit::run(&context, command),
         Command::Proxy(args) => proxy::run(&context, args),
         Command::Config(command) => config::run(&context, command),
         Command::Resolve(args) => resolve::run(&context, &args),
