@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
+use peerup_control::api::{FamilyCheck, NetcheckReport, PortMappingCheck, PortMappingState};
 use peerup_control::{
     Answer, ApiError, EVENT_BOUND, ErrorKind, INVITE_EVENT_BOUND, Runtime,
     api::{
@@ -174,6 +175,40 @@ impl Runtime for Node {
         let ips = vec!["10.64.0.2".parse().unwrap()];
         let known_as = Some("home".into());
         Box::pin(async move { Ok(ResolveReport { name, peer_id: peer_id(), source, known_as, ips }) })
+    }
+
+    fn netcheck(&self) -> Answer<'_, NetcheckReport> {
+        let family = || FamilyCheck {
+            global: None,
+            external: None,
+            translated: None,
+            keeps_port: None,
+            mapping: "unknown".into(),
+        };
+        let port_mapping = PortMappingCheck {
+            state: PortMappingState::Off,
+            protocol: None,
+            udp: None,
+            tcp: None,
+            lease_s: None,
+            reason: None,
+        };
+        let report = NetcheckReport {
+            schema: 1,
+            daemon: true,
+            udp: Some(true),
+            ipv4: family(),
+            ipv6: family(),
+            filtering: "unknown".into(),
+            cgnat: None,
+            port_mapping,
+            relays: vec![],
+            interfaces: vec![],
+            reachability: Reachability::Private,
+            grade: ReachabilityGrade { grade: "C".into(), label: "Fair".into(), description: "-".into() },
+            health: vec![],
+        };
+        Box::pin(async { Ok(report) })
     }
 
     /// Tells what the script says and ends.

@@ -19,7 +19,8 @@ use tempfile::TempDir;
 
 /// An account that owns nothing else.
 const NOBODY: u32 = 65_533;
-const NO_INTERFACE: &str = "vpn: {enabled: false}\ndiscovery: {mdns: off}\nnetwork: {listen_addresses: [/ip4/127.0.0.1/tcp/0]}\n";
+const NO_INTERFACE: &str =
+    "vpn: {enabled: false}\ndiscovery: {mdns: off}\nnetwork: {listen_addresses: [/ip4/127.0.0.1/tcp/0]}\n";
 
 #[test]
 fn a_daemon_without_an_interface_becomes_the_owner_of_its_files_and_keeps_no_privilege() {

@@ -2,9 +2,17 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
-use std::{fs, os::unix::net::UnixListener, path::Path};
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::net::UnixListener,
+    path::Path,
+    process::Stdio,
+    sync::mpsc,
+    time::Duration,
+};
 
-use peerup_cli_tests::{Process, code, run, stdout, write};
+use peerup_cli_tests::{Process, code, command, run, stdout, write};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -39,7 +47,39 @@ fn ping_without_a_daemon_prints_the_shape_it_has_with_one_whatever_a_crash_left_
         code(&run(a.path(), &["wait", "--peer", "b", "--timeout", "20s", "--config", "config.yaml"])),
         0
     );
+
+    // The first stop may come before the reader is there.
+    let events = events_of(a.path());
+    let told = (0..3).any(|_| {
+        let running = code(&run(b.path(), &["daemon", "status", "--config", "config.yaml"])) == 0;
+        let daemon = (!running).then(|| Process::start(b.path(), &["daemon", "--config", "config.yaml"]));
+        let wait = run(a.path(), &["wait", "--peer", "b", "--timeout", "30s", "--config", "config.yaml"]);
+        assert_eq!(code(&wait), 0, "{wait:?}");
+        assert_eq!(code(&run(b.path(), &["daemon", "stop", "--config", "config.yaml"])), 0);
+        drop(daemon);
+        let patience = Duration::from_secs(10);
+        std::iter::from_fn(|| events.recv_timeout(patience).ok()).any(|line| event(&line) == "peer-down")
+    });
+    assert!(told, "nobody said that b is gone");
     drop(daemon);
+}
+
+/// The lines of `peerup events`, which ends with the daemon.
+fn events_of(dir: &Path) -> mpsc::Receiver<String> {
+    let mut child = command(dir, &["events", "--json", "--config", "config.yaml"]);
+    let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+    let (sender, events) = mpsc::channel();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    std::thread::spawn(move || {
+        lines.map_while(Result::ok).take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop);
+        child.wait().unwrap();
+    });
+    events
+}
+
+fn event(line: &str) -> String {
+    let object: Value = serde_json::from_str(line).unwrap();
+    object["event"].as_str().unwrap().to_owned()
 }
 
 fn node(dir: &Path, name: &str, relay: &str) -> String {
