@@ -16,8 +16,10 @@
 
 mod address;
 mod api;
+pub mod commit;
 mod common;
 pub mod edit;
+pub mod effect;
 mod error;
 mod names;
 mod node;
