@@ -162,7 +162,7 @@ pub fn in_file(file: &Path, error: peerup_config::ConfigError) -> Failure {
     Failure::from(error).while_doing(file.display())
 }
 
-fn read_text(file: &Path) -> Result<String, Failure> {
+pub fn read_text(file: &Path) -> Result<String, Failure> {
     let bytes = read_private(file, MAX_TEXT as u64)?;
     String::from_utf8(bytes).map_err(|_| Failure::new(format!("{}: this is not UTF-8 text", file.display())))
 }

@@ -51,6 +51,8 @@ pub enum Step {
     WriteConfig(String),
     RemovePending,
     RemoveBackup,
+    /// The backup becomes the configuration: a rename, which needs no space on a full disk.
+    RestoreBackup,
     /// Makes this text the last good one.
     Archive(String),
     /// Keeps this text, which a rollback is about to replace.
@@ -130,7 +132,7 @@ pub fn settle(disk: &OnDisk, now: Duration) -> (State, Vec<Step>) {
         return (State::Settled, left_over);
     };
     let Some(backup) = &disk.backup else {
-        // Without a way back there is nothing to count down to.
+        // It has been put back already, or there is nothing to go back to.
         return (State::Settled, vec![Step::RemovePending]);
     };
     if disk.config.as_ref() == Some(backup) {
@@ -139,7 +141,7 @@ pub fn settle(disk: &OnDisk, now: Duration) -> (State, Vec<Step>) {
     // A marker that cannot be read counts as one whose time is up: going back is the safe side.
     match deadline(pending).and_then(|deadline| deadline.checked_sub(now)).filter(|left| !left.is_zero()) {
         Some(left) => (State::Pending { left: left.min(MAX_TIMEOUT) }, Vec::new()),
-        None => (State::Expired, revert(backup)),
+        None => (State::Expired, revert()),
     }
 }
 
@@ -171,10 +173,8 @@ pub fn confirm(disk: &OnDisk) -> Result<Vec<Step>, CommitError> {
 
 /// Takes back the change that is pending; without one, goes back to the last good configuration.
 pub fn rollback(disk: &OnDisk) -> Result<Vec<Step>, CommitError> {
-    if disk.pending.is_some()
-        && let Some(backup) = &disk.backup
-    {
-        return Ok(revert(backup));
+    if disk.pending.is_some() && disk.backup.is_some() {
+        return Ok(revert());
     }
     let last_good = disk.last_good.clone().ok_or(CommitError::NoArchive)?;
     if disk.config.as_ref() == Some(&last_good) {
@@ -191,8 +191,8 @@ pub fn archive(disk: &OnDisk, started_with: &str) -> Vec<Step> {
     if on_probation || known { Vec::new() } else { vec![Step::Archive(started_with.to_owned())] }
 }
 
-fn revert(backup: &str) -> Vec<Step> {
-    vec![Step::WriteConfig(backup.to_owned()), Step::RemovePending, Step::RemoveBackup]
+fn revert() -> Vec<Step> {
+    vec![Step::RestoreBackup, Step::RemovePending]
 }
 
 /// Since the Unix epoch.
@@ -210,6 +210,7 @@ impl OnDisk {
             Step::WriteConfig(text) => self.config = Some(text.clone()),
             Step::RemovePending => self.pending = None,
             Step::RemoveBackup => self.backup = None,
+            Step::RestoreBackup => self.config = self.backup.take().or(self.config.take()),
             Step::Archive(text) => self.last_good = Some(text.clone()),
             Step::KeepRolledBack(_) => {}
         }

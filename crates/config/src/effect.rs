@@ -24,7 +24,8 @@ pub const NODE: &[(&str, Counts)] = &[
     ("network.external_addresses", AtOnce),
     ("network.force_private_reachability", AtOnce),
     ("network.resource_limits_enabled", AtRestart),
-    ("network.mdns", AtRestart),
+    ("network.port_mapping", AtRestart),
+    ("network.stun_servers", AtOnce),
     ("relay.addresses", AtOnce),
     ("relay.reservation_interval", AtRestart),
     ("discovery.*", AtRestart),
@@ -137,9 +138,9 @@ mod tests {
     fn what_changed_is_named_by_its_key_and_what_waits_is_told_apart() {
         let old =
             node("vpn: {mtu: 1400, cidr: 10.1.0.0/16}\nservices: {ssh: {local_address: 'localhost:22'}}");
-        let new = node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\nnetwork: {mdns: true}");
-        assert_eq!(changed(&old, &new), ["node.name", "network.mdns", "services.ssh", "vpn.cidr", "vpn.mtu"]);
-        assert_eq!(waiting(NODE, &old, &new), ["network.mdns", "services.ssh", "vpn.cidr"]);
+        let new = node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\nnetwork: {port_mapping: off}");
+        assert_eq!(changed(&old, &new), ["node.name", "network.port_mapping", "services.ssh", "vpn.cidr", "vpn.mtu"]);
+        assert_eq!(waiting(NODE, &old, &new), ["network.port_mapping", "services.ssh", "vpn.cidr"]);
         assert_eq!(waiting(NODE, &old, &old), Vec::<String>::new());
     }
 }

@@ -18,6 +18,8 @@ pub enum DaemonError {
     Keys { path: PathBuf, source: peerup_trust::authorized_keys::ParseError },
     #[error("{} is not UTF-8 text", path.display())]
     NotText { path: PathBuf },
+    #[error(transparent)]
+    Store(#[from] peerup_service::files::StoreError),
     #[error("{} is edited by another process", path.display())]
     EditLocked { path: PathBuf, source: peerup_service::files::LockError },
     #[error("{} is not an identity key", path.display())]
@@ -72,6 +74,7 @@ impl DaemonError {
         match self {
             Self::File(error) => error.hint(),
             Self::Write(error) => error.hint(),
+            Self::Store(error) => error.hint(),
             Self::Config { source, .. } => source.hint(),
             Self::Edit { source, .. } => source.hint(),
             Self::Keys { .. } => Some("peerup auth validate".into()),

@@ -28,19 +28,21 @@ pub struct Files {
     pub config_file: PathBuf,
     pub state: StatePaths,
     pub config: NodeConfig,
+    /// What `config` was read from.
+    pub text: String,
 }
 
 impl Files {
     pub fn load(config_file: &Path, runtime_dir: Option<&Path>) -> Result<Self, DaemonError> {
         let config_file = std::path::absolute(config_file).unwrap_or_else(|_| config_file.to_owned());
         let state = StatePaths::beside(&config_file, runtime_dir);
-        let config = parse_config(&config_file)?;
-        Ok(Self { config_file, state, config })
+        let (text, config) = parse_config(&config_file)?;
+        Ok(Self { config_file, state, config, text })
     }
 
     /// Reads the configuration again; on an error the old one stays.
     pub fn reload(&mut self) -> Result<(), DaemonError> {
-        self.config = parse_config(&self.config_file)?;
+        (self.text, self.config) = parse_config(&self.config_file)?;
         Ok(())
     }
 
@@ -211,11 +213,13 @@ fn edit_failed<C, E: From<DaemonError>>(error: EditFileError<C>, changed: impl F
     }
 }
 
-fn parse_config(path: &Path) -> Result<NodeConfig, DaemonError> {
+fn parse_config(path: &Path) -> Result<(String, NodeConfig), DaemonError> {
     let bytes = read_private(path, TEXT_LIMIT)?;
     let base = path.parent().unwrap_or(Path::new("."));
-    NodeConfig::parse(&String::from_utf8_lossy(&bytes), base)
-        .map_err(|source| DaemonError::Config { path: path.to_owned(), source })
+    let text = String::from_utf8(bytes).map_err(|_| DaemonError::NotText { path: path.to_owned() })?;
+    let config = NodeConfig::parse(&text, base)
+        .map_err(|source| DaemonError::Config { path: path.to_owned(), source })?;
+    Ok((text, config))
 }
 
 fn read_text(path: &Path, missing: &str) -> Result<String, PrivateFileError> {

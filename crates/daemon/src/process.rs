@@ -2,12 +2,13 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
+use peerup_config::{StatePaths, commit::State};
 use peerup_control::{BindOptions, Runtime, Server, SocketGroup};
 use peerup_membership::Membership;
 use peerup_node::{Node, NodeConfig};
 use peerup_service::{
     InvokingUser, Keep, Target, UserGroup, drop_privileges,
-    files::{FileLock, create_private_dir},
+    files::{ConfigStore, FileLock, create_private_dir},
     raise_descriptor_limit,
 };
 use peerup_swarm::{InboundStream, PeerSwarm, Profile, SwarmConfig};
@@ -22,10 +23,10 @@ use tokio::{
 
 use crate::{
     api::{NodeHandle, REQUESTS},
-    controller::{Controller, Mode, Parts, interface_settings},
+    controller::{Controller, End, Mode, Parts, interface_settings},
     data::{Command, Prepared},
     effect,
-    error::DaemonError,
+    error::{DaemonError, describe},
     files::{Files, members},
     interface::Interface,
     observe::Observer,
@@ -57,16 +58,52 @@ pub fn run(
     options: Options,
     ready: impl FnOnce(Result<ReadyReport, &DaemonError>),
 ) -> Result<(), DaemonError> {
-    let started = start(&options);
-    let (running, report) = match started {
-        Ok(started) => started,
-        Err(error) => {
-            ready(Err(&error));
-            return Err(error);
+    let mut ready = Some(ready);
+    let on_ready = |report| {
+        if let Some(ready) = ready.take() {
+            ready(Ok(report));
         }
     };
-    ready(Ok(report));
-    running.run()
+    match serve(&options, on_ready) {
+        Err(error) => {
+            if let Some(ready) = ready {
+                ready(Err(&error));
+            }
+            Err(error)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Starts, and starts again when the configuration asks for it, under one lock.
+fn serve(options: &Options, mut ready: impl FnMut(ReadyReport)) -> Result<(), DaemonError> {
+    let user = InvokingUser::current()?;
+    let file = std::path::absolute(&options.config_file).unwrap_or_else(|_| options.config_file.clone());
+    let _lock = FileLock::acquire(&StatePaths::beside(&file, Some(user.runtime_dir())).lock)?;
+    loop {
+        let (running, report) = start_settled(options, &ConfigStore::beside(&file))?;
+        ready(report);
+        match running.run()? {
+            End::Stopped => return Ok(()),
+            End::Again => {}
+        }
+    }
+}
+
+/// Starts with the configuration that is due. One on probation that does not even start is taken back.
+fn start_settled(options: &Options, store: &ConfigStore) -> Result<(Running, ReadyReport), DaemonError> {
+    let state = store.settle(peerup_clock::since_epoch())?;
+    if state == State::Expired {
+        tracing::warn!("the configuration was not confirmed in time: the former one is back");
+    }
+    match start(options) {
+        Err(error) if matches!(state, State::Pending { .. }) => {
+            tracing::error!(error = %describe(&error), "the unconfirmed configuration does not start: taking it back");
+            store.expire()?;
+            start(options)
+        }
+        outcome => outcome,
+    }
 }
 
 /// A host without interface and control socket, for pairing while no daemon runs. It ends with the last clone of
@@ -84,6 +121,11 @@ async fn begin_temporary(options: Options, mode: Mode) -> Result<Arc<dyn Runtime
     let user = InvokingUser::current()?;
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
     let lock = FileLock::acquire(&files.state.lock)?;
+    // What was not confirmed in time does not pair either.
+    let files = match ConfigStore::beside(&files.config_file).settle(peerup_clock::since_epoch())? {
+        State::Expired => Files::load(&options.config_file, Some(user.runtime_dir()))?,
+        State::Settled | State::Pending { .. } => files,
+    };
     allow_many_sessions();
     let (sender, requests) = mpsc::channel(REQUESTS);
     let (started, outcome) = tokio::sync::oneshot::channel();
@@ -138,12 +180,11 @@ struct Running {
     controller: Controller,
     server: Server,
     handle: NodeHandle,
-    _lock: FileLock,
 }
 
 impl Running {
-    fn run(self) -> Result<(), DaemonError> {
-        let Self { control, controller, server, handle, _lock } = self;
+    fn run(self) -> Result<End, DaemonError> {
+        let Self { control, controller, server, handle } = self;
         control.block_on(async move {
             let watched = Watched {
                 socket: controller.files.state.socket.clone(),
@@ -171,7 +212,6 @@ impl Running {
 fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let user = InvokingUser::current()?;
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
-    let lock = FileLock::acquire(&files.state.lock)?;
     effect::report(&files.config);
     allow_many_sessions();
     let keypair = files.identity()?;
@@ -242,7 +282,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     };
     peerup_service::notify::ready();
     drop(_control);
-    Ok((Running { control, controller, server, handle, _lock: lock }, report))
+    Ok((Running { control, controller, server, handle }, report))
 }
 
 /// Lets the group of `api.group` into the directory while that may still take a privilege.

@@ -124,6 +124,15 @@ pub fn health(node: &Controller) -> Vec<HealthItem> {
             Some("peerup config validate"),
         );
     }
+    if let Some(deadline) = node.standing.deadline {
+        let left = deadline.saturating_duration_since(peerup_clock::now()).as_secs();
+        let text = format!("the configuration is not confirmed: the former one comes back in {left} s");
+        add("config-unconfirmed", Severity::Warning, text, Some("peerup config confirm"));
+    }
+    if !node.standing.waiting.is_empty() {
+        let text = format!("changed and in force after a restart: {}", node.standing.waiting.join(", "));
+        add("config-waiting", Severity::Info, text, Some("peerup down && peerup up"));
+    }
     if node.restarts > 0 {
         let text = format!("the network stack was restarted {}", times(node.restarts));
         add("swarm-restarted", Severity::Warning, text, None);

@@ -25,6 +25,10 @@ impl OwnAddresses {
         Self { external, ..Self::default() }
     }
 
+    pub fn set_external(&mut self, external: Vec<Multiaddr>) {
+        self.external = external;
+    }
+
     pub fn listening(&mut self, address: Multiaddr) {
         if dialable(&address) && self.host.len() < 4 * MAX_CANDIDATES {
             self.host.insert(address);

@@ -19,7 +19,7 @@ use crate::{
     reached::Reached,
 };
 
-/// What does not change while the node runs.
+/// What the configuration says about this node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
     pub name: Option<DnsLabel>,
@@ -98,6 +98,23 @@ impl Node {
 
     pub fn name(&self) -> Option<&DnsLabel> {
         self.config.name.as_ref()
+    }
+
+    /// What may change while the node runs. Peers hear of name and MTU with the next hello.
+    pub fn reconfigure(
+        &mut self,
+        name: Option<DnsLabel>,
+        mtu: u16,
+        external: Vec<Multiaddr>,
+        now: Instant,
+    ) {
+        self.addresses.set_external(external);
+        if self.config.mtu != mtu {
+            self.routed = None;
+        }
+        self.config.name = name;
+        self.config.mtu = mtu;
+        self.settle(now);
     }
 
     /// Who may be in the network, as `authorized_keys` says now. `own_pin` is `vpn.address`.

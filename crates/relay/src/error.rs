@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use peerup_config::ConfigError;
-use peerup_service::files::{LockError, PrivateFileError, WriteError};
+use peerup_service::files::{LockError, PrivateFileError, StoreError, WriteError};
 use peerup_swarm::{BuildError, ListenError};
 use peerup_trust::{authorized_keys::ParseError, identity::IdentityError};
 use peerup_types::Multiaddr;
@@ -14,6 +14,8 @@ pub enum RelayError {
     File(#[from] PrivateFileError),
     #[error(transparent)]
     Write(#[from] WriteError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("{} is not UTF-8 text", path.display())]
     NotText { path: PathBuf },
     #[error("{} is not valid", path.display())]
@@ -54,6 +56,7 @@ impl RelayError {
         match self {
             Self::File(error) => error.hint(),
             Self::Write(error) => error.hint(),
+            Self::Store(error) => error.hint(),
             Self::Config { source, .. } => source.hint(),
             Self::Keys { .. } => {
                 Some("correct that line; `peerup relay list-peers` shows all that are wrong".into())
@@ -84,6 +87,7 @@ impl RelayError {
             Self::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => CONFLICT,
             Self::File(_)
             | Self::Write(_)
+            | Self::Store(_)
             | Self::NotText { .. }
             | Self::Metrics(_)
             | Self::Token(_)

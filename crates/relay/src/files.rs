@@ -6,7 +6,9 @@ use std::{
 };
 
 use peerup_config::{MAX_TEXT, RelayConfig};
-use peerup_service::files::{PrivateFileError, WriteError, read_private, write_private_atomic};
+use peerup_service::files::{
+    LockError, PrivateFileError, WriteError, lock_edits, read_private, write_private_atomic,
+};
 use peerup_trust::{
     authorized_keys::{self, AddError, AuthorizedKeys},
     identity,
@@ -19,8 +21,12 @@ const KEYS_HEADER: &str = "# Who may use this relay: one peer ID per line, a com
 /// More than a key, so that a longer file is called damaged rather than cut.
 const KEY_LIMIT: u64 = 4096;
 
+pub fn read_config_text(path: &Path) -> Result<String, RelayError> {
+    read_text(path, MAX_TEXT as u64)
+}
+
 pub fn load_config(path: &Path) -> Result<RelayConfig, RelayError> {
-    let text = read_text(path, MAX_TEXT as u64)?;
+    let text = read_config_text(path)?;
     let base = path.parent().unwrap_or(Path::new("."));
     RelayConfig::parse(&text, base).map_err(|source| RelayError::Config { path: path.to_owned(), source })
 }
@@ -52,6 +58,8 @@ pub enum AppendError {
     Read(#[from] RelayError),
     #[error(transparent)]
     Add(#[from] AddError),
+    #[error("the list of authorized keys is edited by another process")]
+    Lock(#[from] LockError),
     #[error("the list of authorized keys cannot be written")]
     Write(#[from] WriteError),
 }
@@ -85,6 +93,7 @@ impl KeyFile {
 
     /// Adds a peer to the file as it is at this moment, whoever edited it since it was read.
     pub fn append(&mut self, peer: PeerId, comment: &str) -> Result<(), AppendError> {
+        let _alone = lock_edits(&self.path)?;
         let mut keys = match read(&self.path) {
             Err(RelayError::File(error)) if error.is_missing() => self.keys.clone(),
             other => other?,

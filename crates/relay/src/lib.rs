@@ -30,5 +30,5 @@ mod watch;
 pub use addresses::announced;
 pub use admissions::{Admissions, OpenError};
 pub use error::RelayError;
-pub use relay::{Command, Relay, ServeReport};
+pub use relay::{Command, End, Relay, ServeReport};
 pub use serve::serve;

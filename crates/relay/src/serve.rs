@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use peerup_config::RelayConfig;
-use peerup_service::{Keep, Target, drop_privileges, notify};
+use peerup_service::{Keep, Target, drop_privileges, files::ConfigStore, notify};
 use tokio::{
     runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
@@ -14,7 +14,7 @@ use crate::{
     addresses,
     error::RelayError,
     files::load_config,
-    relay::{Command, Relay, ServeReport},
+    relay::{Command, End, Relay, ServeReport},
 };
 
 /// Signals that wait for the loop; more of them say nothing new.
@@ -31,17 +31,40 @@ pub fn serve(
     ready: impl FnOnce(&ServeReport),
 ) -> Result<(), RelayError> {
     let config_file = std::path::absolute(&config_file).unwrap_or(config_file);
+    // What is due comes first: the privileges depend on the configuration.
+    ConfigStore::beside(&config_file).settle(peerup_clock::since_epoch())?;
     give_up_privileges(&config_file)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(RelayError::Runtime)?;
     runtime.block_on(async {
-        let commands = signals()?;
-        let relay = Relay::start(&config_file, version, Handle::current()).await?;
-        ready(relay.report());
-        notify::ready();
-        relay.run(commands).await;
-        Ok(())
+        let mut commands = signals()?;
+        let mut ready = Some(ready);
+        loop {
+            let relay = start_settled(&config_file, version).await?;
+            if let Some(ready) = ready.take() {
+                ready(relay.report());
+            }
+            notify::ready();
+            if relay.run(&mut commands).await == End::Stopped {
+                return Ok(());
+            }
+        }
     })
+}
+
+/// Starts with the configuration that is due. One on probation that does not even start is taken back.
+async fn start_settled(config_file: &Path, version: &'static str) -> Result<Relay, RelayError> {
+    let store = ConfigStore::beside(config_file);
+    match Relay::start(config_file, version, Handle::current()).await {
+        Err(error) if !matches!(error, RelayError::Locked(_)) && store.expire()? => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the unconfirmed configuration does not start: the former one is back"
+            );
+            Relay::start(config_file, version, Handle::current()).await
+        }
+        outcome => outcome,
+    }
 }
 
 /// Becomes the owner of the relay's files and keeps at most what its ports need.

@@ -48,7 +48,10 @@ impl Refusal {
             Self::Open(OpenError::Full)
             | Self::Busy
             | Self::Append(
-                AppendError::Read(_) | AppendError::Write(_) | AppendError::Add(AddError::Duplicate(_)),
+                AppendError::Read(_)
+                | AppendError::Lock(_)
+                | AppendError::Write(_)
+                | AppendError::Add(AddError::Duplicate(_)),
             ) => Status::Busy,
         }
     }

@@ -1,6 +1,6 @@
-//! Changes of one file, as a debounced wake-up.
+//! Changes of files, as a debounced wake-up.
 
-use std::{ffi::OsString, path::Path, pin::Pin, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, path::Path, pin::Pin, time::Duration};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
@@ -12,7 +12,7 @@ use tokio::{
 /// the rest wakes once more.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 
-/// Watches the directory of the file, because editors replace files rather than write them.
+/// Watches the directories of the files, because editors replace files rather than write them.
 pub struct FileWatch {
     _watcher: Option<RecommendedWatcher>,
     changes: mpsc::Receiver<()>,
@@ -21,12 +21,10 @@ pub struct FileWatch {
 
 impl FileWatch {
     /// A host that cannot watch (no inotify instances left) says so in the log; SIGHUP works everywhere.
-    pub fn new(file: &Path) -> Self {
+    pub fn new(files: &[&Path]) -> Self {
         let (sender, changes) = mpsc::channel(1);
-        let watcher = watcher(file, sender)
-            .inspect_err(
-                |error| tracing::warn!(%error, "cannot watch the authorized keys; send SIGHUP after changes"),
-            )
+        let watcher = watcher(files, sender)
+            .inspect_err(|error| tracing::warn!(%error, "cannot watch files; send SIGHUP after changes"))
             .ok();
         Self { _watcher: watcher, changes, due: None }
     }
@@ -48,19 +46,23 @@ impl FileWatch {
     }
 }
 
-fn watcher(file: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let name = file.file_name().map(OsString::from);
+fn watcher(files: &[&Path], changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let names: BTreeSet<OsString> =
+        files.iter().filter_map(|file| file.file_name()).map(OsString::from).collect();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Reading the file is an event too, and would wake without end.
         let relevant = |event: notify::Event| {
-            !event.kind.is_access() && event.paths.iter().any(|path| path.file_name() == name.as_deref())
+            !event.kind.is_access()
+                && event.paths.iter().any(|path| path.file_name().is_some_and(|name| names.contains(name)))
         };
         if event.is_ok_and(relevant) {
             // One wake-up is enough for any number of changes.
             let _ = changed.try_send(());
         }
     })?;
-    watcher.watch(directory(file), RecursiveMode::NonRecursive)?;
+    for directory in files.iter().map(|file| directory(file)).collect::<BTreeSet<_>>() {
+        watcher.watch(directory, RecursiveMode::NonRecursive)?;
+    }
     Ok(watcher)
 }
 
@@ -81,7 +83,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys");
         fs::write(&file, "old").unwrap();
-        let mut watch = FileWatch::new(&file);
+        let mut watch = FileWatch::new(&[&file]);
         fs::write(dir.path().join("keys.new"), "new").unwrap();
         fs::rename(dir.path().join("keys.new"), &file).unwrap();
         timeout(Duration::from_secs(5), watch.changed()).await.unwrap();
@@ -94,7 +96,7 @@ mod tests {
     async fn a_change_survives_being_cancelled_while_it_settles() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("keys");
-        let mut watch = FileWatch::new(&file);
+        let mut watch = FileWatch::new(&[&file]);
         fs::write(&file, "new").unwrap();
         timeout(DEBOUNCE / 2, watch.changed()).await.unwrap_err();
         timeout(Duration::from_secs(5), watch.changed()).await.unwrap();

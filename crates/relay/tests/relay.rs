@@ -4,7 +4,7 @@
 use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
-use peerup_relay::{Command, Relay, RelayError};
+use peerup_relay::{Command, End, Relay, RelayError};
 use peerup_service::files::write_private_atomic;
 use peerup_swarm::{Admission, Event, OpenError, PathHandle, PeerSwarm, Profile, Stream, SwarmConfig};
 use peerup_types::{Keypair, Multiaddr, PathClass, PeerId, Protocol};
@@ -285,7 +285,7 @@ struct Served {
     address: Multiaddr,
     dir: TempDir,
     commands: mpsc::Sender<Command>,
-    task: JoinHandle<()>,
+    task: JoinHandle<End>,
 }
 
 impl Served {
@@ -306,8 +306,8 @@ async fn serve_on(listen: &str, config: &str, authorized: &[PeerId]) -> Served {
     let dir = directory(listen, config, authorized);
     let relay = start(&dir).await.unwrap();
     let report = relay.report().clone();
-    let (commands, receiver) = mpsc::channel(4);
-    let task = tokio::spawn(relay.run(receiver));
+    let (commands, mut receiver) = mpsc::channel(4);
+    let task = tokio::spawn(async move { relay.run(&mut receiver).await });
     Served { id: report.peer_id, address: report.addresses[0].clone(), dir, commands, task }
 }
 

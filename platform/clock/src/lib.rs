@@ -5,7 +5,7 @@
 //!
 //! - [`now`]: how long since? Monotonic, stands still while the machine is suspended.
 //! - [`boottime`]: how long since, sleep included? Monotonic (`CLOCK_BOOTTIME` on Linux).
-//! - [`unix`], [`unix_millis`]: what date is it? May jump either way; only for what people and other
+//! - [`unix`], [`unix_millis`], [`since_epoch`]: what date is it? May jump either way; only for what people and other
 //!   machines read (claims, journal entries, status).
 //!
 //! [`SuspendDetector`] compares the first two: where they disagree, the machine has slept, every NAT mapping
@@ -36,8 +36,9 @@ pub fn unix_millis() -> u64 {
     u64::try_from(since_epoch().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Since the Unix epoch; zero on a machine whose clock stands before it.
 #[expect(clippy::disallowed_methods, reason = "this crate is the one that reads the clock")]
-fn since_epoch() -> Duration {
+pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 

@@ -19,7 +19,7 @@ use peerup_types::PeerId;
 use crate::command::{Bugreport, Doctor, Events, Ip, Man, Verify, Wait, Whois};
 
 pub use auth::{Auth, AuthFile};
-pub use config::Config;
+pub use config::{Config, ShowConfig};
 pub use daemon::Daemon;
 pub use look::{Peers, Ping, Resolve, Status};
 pub use node::{Down, Init, Up};
@@ -109,7 +109,7 @@ pub enum Command {
     ServiceUnit(ServiceUnit),
     /// Listen here for a TCP service of a peer
     Proxy(Proxy),
-    /// Look at the configuration
+    /// Look at the configuration, and change it
     #[command(subcommand)]
     Config(Config),
     /// Print the peer ID behind a name

@@ -65,7 +65,7 @@ pub enum Relay {
     Info(Json),
     /// Print version, commit and toolchain
     Version(Json),
-    /// Look at the relay server's configuration
+    /// Look at the relay server's configuration, and change it
     #[command(subcommand)]
     Config(Config),
 }

@@ -177,6 +177,80 @@ fn wrong_shape(node: &Node, path: &[&str], expected: Shape) -> EditError {
     EditError::WrongShape { key: path.join("."), at: node.at, expected, found: node.shape() }
 }
 
+/// The path that `vpn.mtu` or `relay.addresses[0]` names; `None` where a part is empty.
+pub fn path(key: &str) -> Option<Vec<&str>> {
+    let parts: Vec<&str> = key
+        .split('.')
+        .flat_map(|part| part.split('[').map(|part| part.strip_suffix(']').unwrap_or(part)))
+        .collect();
+    (!parts.iter().any(|part| part.is_empty())).then_some(parts)
+}
+
+/// What somebody typed as a value: YAML where it is, else the text itself.
+pub fn parse_value(text: &str) -> Value {
+    match Node::parse(text) {
+        Ok(root) if !text.trim().is_empty() => typed(root.plain().into()),
+        Ok(_) | Err(_) => Value::text(text),
+    }
+}
+
+/// Booleans and numbers are written bare; what they mean is decided by the key.
+fn typed(value: Value) -> Value {
+    match value {
+        Value::Text(text) => match (text.as_str(), text.parse::<u64>()) {
+            ("true", _) => Value::Bool(true),
+            ("false", _) => Value::Bool(false),
+            (_, Ok(number)) if number.to_string() == text => Value::Integer(number),
+            (_, Ok(_) | Err(_)) => Value::Text(text),
+        },
+        Value::List(items) => Value::List(items.into_iter().map(typed).collect()),
+        Value::Section(entries) => {
+            Value::Section(entries.into_iter().map(|(key, value)| (key, typed(value))).collect())
+        }
+        Value::Absent | Value::Bool(_) | Value::Integer(_) => value,
+    }
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Of the text, counted from 1.
+    Line(usize),
+    Default,
+}
+
+/// Every key of `resolved`, dotted, with its value and whether `text` says so.
+pub fn origins(text: &str, resolved: &Value) -> Result<Vec<(String, Value, Origin)>, EditError> {
+    let root = Node::parse(text).map_err(EditError::Text)?;
+    let mut rows = Vec::new();
+    collect_origins(Some(&root), resolved, "", &mut rows);
+    Ok(rows)
+}
+
+fn collect_origins(node: Option<&Node>, value: &Value, path: &str, rows: &mut Vec<(String, Value, Origin)>) {
+    let Value::Section(entries) = value else { return };
+    for (key, value) in entries {
+        let found = node.and_then(|node| node.entries().iter().find(|entry| entry.key == *key));
+        let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        match value {
+            Value::Section(inner) if !inner.is_empty() => {
+                collect_origins(found.map(|entry| &entry.value), value, &path, rows);
+            }
+            value => {
+                // A key without a value counts as absent.
+                let set = found.filter(|entry| !matches!(entry.value.value, Found::Null));
+                let origin = set.map_or(Origin::Default, |entry| Origin::Line(entry.key_at.line));
+                rows.push((path, value.clone(), origin));
+            }
+        }
+    }
+}
+
+/// A value as it would stand on one line.
+pub fn one_line(value: &Value) -> String {
+    fragment::flow(value)
+}
+
 const RELAYS: [&str; 2] = ["relay", "addresses"];
 
 /// Appends to `relay.addresses`.

@@ -1,6 +1,7 @@
 //! The control loop: one owner of everything slow, one closed set of wake-ups.
 
 mod actions;
+mod config;
 mod data;
 mod dialed;
 mod interface;
@@ -85,6 +86,14 @@ pub enum Done {
     Join(crate::pairing::join::Step),
 }
 
+/// How the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stopped,
+    /// The configuration wants parts that are made at the start.
+    Again,
+}
+
 enum Wake {
     Swarm(SwarmEvent),
     Data(DataEvent),
@@ -142,6 +151,7 @@ pub struct Controller {
     pub surroundings: Surroundings,
     pub keys_problem: Option<String>,
     pub config_problem: Option<String>,
+    pub standing: config::Standing,
     /// Paths that closed and that the data thread has not been told of.
     closed: Vec<PathId>,
     persist_at: Option<Instant>,
@@ -157,6 +167,7 @@ pub struct Controller {
     /// Unix time at which the next key expires.
     next_expiry: Option<u64>,
     stopping: bool,
+    again: bool,
     /// Why the loop ends, when nobody asked it to.
     failure: Option<DaemonError>,
 }
@@ -179,7 +190,8 @@ impl Controller {
     pub fn new(parts: Parts) -> Result<Self, DaemonError> {
         let Parts { mode, version, files, keys, node, swarm, data, interface, requests } = parts;
         let (done, finished) = mpsc::channel(DONE);
-        let watched = [files.config.security.authorized_keys_file.clone(), files.config_file.clone()];
+        let watched = config::watched(&files);
+        let standing = config::Standing::new(&files, peerup_clock::now());
         let network = &files.config.network;
         let surroundings =
             Surroundings::new(network.external_addresses.clone(), network.force_private_reachability);
@@ -214,6 +226,7 @@ impl Controller {
             surroundings,
             keys_problem: None,
             config_problem: None,
+            standing,
             closed: Vec::new(),
             persist_at: None,
             finished,
@@ -224,6 +237,7 @@ impl Controller {
             interrupt: on(SignalKind::interrupt())?,
             next_expiry: None,
             stopping: false,
+            again: false,
             failure: None,
         })
     }
@@ -236,7 +250,7 @@ impl Controller {
     }
 
     /// Runs until it is told to stop, then says goodbye and undoes what was done to the host.
-    pub async fn run(mut self) -> Result<(), DaemonError> {
+    pub async fn run(mut self) -> Result<End, DaemonError> {
         self.monitor = open_monitor(self.files.config.vpn.interface.as_str()).await;
         self.await_listeners().await;
         self.look_around().await;
@@ -254,7 +268,8 @@ impl Controller {
         self.end_pairing().await;
         self.say_goodbye().await;
         self.leave_surroundings().await;
-        let undone = self.take_down().await.map(|_| ());
+        let end = if self.again { End::Again } else { End::Stopped };
+        let undone = self.take_down().await.map(|_| end);
         self.failure.map_or(undone, Err)
     }
 
@@ -291,9 +306,19 @@ impl Controller {
     fn next_deadline(&self) -> Instant {
         let now = peerup_clock::now();
         let tick = now + if self.paths.is_empty() { IDLE_TICK } else { TICK };
+<<<<<<< HEAD
         let due =
             [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout(), self.persist_at];
         let due = due.into_iter().chain([self.surroundings.poll_timeout()]);
+=======
+        let due = [
+            self.node.poll_timeout(),
+            self.invites.poll_timeout(),
+            self.join_timeout(),
+            self.persist_at,
+            self.standing.deadline,
+        ];
+>>>>>>> b648cf8 (config: set, unset, edit, apply, confirm and rollback, followed live by daemon and relay)
         due.into_iter().flatten().fold(tick, Instant::min)
     }
 
@@ -324,7 +349,7 @@ impl Controller {
                 self.report_drops();
                 self.reload().await;
             }
-            Wake::Terminate => self.stopping = true,
+            Wake::Terminate => self.stop(),
             Wake::Timer => {}
         }
         self.on_time().await;
@@ -349,6 +374,7 @@ impl Controller {
         self.on_join_time(now).await;
         self.on_surroundings_time(now);
         self.drop_expired_keys();
+        self.on_config_time(now).await;
         self.tell_health(now);
         if self.persist_at.is_some_and(|at| at <= now) {
             self.persist();
@@ -373,12 +399,21 @@ impl Controller {
         }
     }
 
+    /// Ends the loop to begin anew with the configuration as it is.
+    fn start_again(&mut self) {
+        self.again = true;
+        self.stopping = true;
+    }
+
     pub fn stop(&mut self) {
+        self.again = false;
         self.stopping = true;
     }
 
     async fn say_goodbye(&mut self) {
-        peerup_service::notify::stopping();
+        if !self.again {
+            peerup_service::notify::stopping();
+        }
         let paths = self.node.active_paths();
         if paths.is_empty() {
             return;

@@ -11,10 +11,7 @@ use crate::{error::describe, files};
 impl Controller {
     /// Reads `authorized_keys` and the configuration again. What cannot be read keeps its old meaning.
     pub async fn reload(&mut self) {
-        self.config_problem = self.files.reload().err().map(|error| describe(&error));
-        if let Some(problem) = &self.config_problem {
-            tracing::error!(%problem, "the configuration in use stays");
-        }
+        self.reload_config().await;
         match self.files.keys() {
             Ok(keys) => {
                 self.keys = keys;

@@ -1,5 +1,6 @@
 //! The loop that owns the relay: its swarm, its list of authorized keys, its admissions.
 
+mod config;
 mod listen;
 mod observing;
 mod vouching;
@@ -8,7 +9,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use peerup_config::{RelayConfig, RelayStatePaths, Resources};
 use peerup_service::{
-    files::FileLock,
+    files::{ConfigStore, FileLock},
     notify::{self, watchdog_interval},
 };
 use peerup_swarm::{Admission, Event, PeerSwarm, Profile, RelayLimits, SwarmConfig};
@@ -44,9 +45,16 @@ const STOP_DEADLINE: Duration = Duration::from_secs(2);
 /// What the process wants of the relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// Read the authorized keys again.
+    /// Read configuration and authorized keys again.
     Reload,
     Stop,
+}
+
+/// How the relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stopped,
+    Again,
 }
 
 /// Who and where the relay is, once it listens.
@@ -76,6 +84,9 @@ pub struct Relay {
     vouching: JoinSet<Option<Asked>>,
     watch: FileWatch,
     observing: Observing,
+    standing: config::Standing,
+    /// Whether the configuration wants parts that are made at the start.
+    again: bool,
     _lock: FileLock,
 }
 
@@ -85,6 +96,7 @@ enum Wake {
     Swarm(Event),
     Vouching(Result<Option<Asked>, JoinError>),
     KeysChanged,
+    ConfigChanged,
     Timeout,
     Report,
     Watchdog,
@@ -94,15 +106,17 @@ impl Relay {
     /// Reads the files, binds every listener and finds out where others reach them. `io` runs the connections.
     pub async fn start(config_file: &Path, version: &str, io: Handle) -> Result<Self, RelayError> {
         let config_file = std::path::absolute(config_file).unwrap_or_else(|_| config_file.to_owned());
-        let config = load_config(&config_file)?;
         let lock = FileLock::acquire(&RelayStatePaths::beside(&config_file, None).lock)?;
+        ConfigStore::beside(&config_file).settle(peerup_clock::since_epoch())?;
+        let config = load_config(&config_file)?;
         let keypair = load_or_create_identity(&config.identity.key_file)?;
         let keys = KeyFile::load_or_create(config.security.authorized_keys_file.clone())?;
         let mut swarm = PeerSwarm::new(swarm_config(&config, keypair, version, io))?;
         let observing = Observing::start(&config, &config_file, version, &mut swarm).await?;
         let connections = connections(&config.resources);
         let report = ServeReport { peer_id: swarm.local_peer(), addresses: Vec::new() };
-        let watch = FileWatch::new(keys.path());
+        let watch = FileWatch::new(&[keys.path()]);
+        let standing = config::Standing::new(&config_file, config.resolved())?;
         let mut relay = Self {
             config,
             swarm,
@@ -119,6 +133,8 @@ impl Relay {
             vouching: JoinSet::new(),
             watch,
             observing,
+            standing,
+            again: false,
             _lock: lock,
         };
         relay.warn_about_config();
@@ -145,14 +161,23 @@ impl Relay {
         &self.report
     }
 
-    /// Serves until it is told to stop or nobody is left to tell it.
-    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    /// Serves until it is told to stop or nobody is left to tell it, or has to start again.
+    pub async fn run(mut self, commands: &mut mpsc::Receiver<Command>) -> End {
         let mut report = every(REPORT_EVERY);
         let mut watchdog = watchdog_interval().map(every);
-        loop {
-            match self.next_wake(&mut commands, &mut report, &mut watchdog).await {
-                Wake::Command(Some(Command::Reload)) | Wake::KeysChanged => self.reload(),
-                Wake::Command(Some(Command::Stop) | None) => break,
+        while !self.again {
+            match self.next_wake(commands, &mut report, &mut watchdog).await {
+                Wake::Command(Some(Command::Reload)) => {
+                    self.reload();
+                    self.reload_config();
+                }
+                Wake::KeysChanged => self.reload(),
+                Wake::ConfigChanged => self.reload_config(),
+                Wake::Command(Some(Command::Stop) | None) => {
+                    notify::stopping();
+                    self.stop().await;
+                    return End::Stopped;
+                }
                 Wake::Swarm(event) => self.handle_event(event),
                 Wake::Vouching(finished) => self.handle_vouching(finished),
                 Wake::Timeout => self.handle_timeout(),
@@ -162,6 +187,7 @@ impl Relay {
             }
         }
         self.stop().await;
+        End::Again
     }
 
     /// What is ours to do comes before what the network wants.
@@ -177,6 +203,7 @@ impl Relay {
             command = commands.recv() => Wake::Command(command),
             () = tick(watchdog) => Wake::Watchdog,
             () = self.watch.changed() => Wake::KeysChanged,
+            () = self.standing.changed() => Wake::ConfigChanged,
             () = optional_sleep(until_timeout) => Wake::Timeout,
             Some(finished) = self.vouching.join_next() => Wake::Vouching(finished),
             _ = report.tick() => Wake::Report,
@@ -187,7 +214,8 @@ impl Relay {
 
     fn until_timeout(&self) -> Option<Duration> {
         let (now, unix_now) = (peerup_clock::now(), peerup_clock::unix());
-        let timers = self.admissions.poll_timeout().into_iter().chain(self.bind_again).min();
+        let timers = self.admissions.poll_timeout().into_iter().chain(self.bind_again);
+        let timers = timers.chain(self.standing.poll_timeout()).min();
         let timer = timers.map(|at| at.saturating_duration_since(now));
         let expiry = self.expiry.map(|at| Duration::from_secs(at.saturating_sub(unix_now)));
         let expiry = expiry.map(|wait| wait.min(LOOK_AT_DATE_EVERY));
@@ -202,6 +230,7 @@ impl Relay {
         if self.bind_again.is_some_and(|at| at <= now) {
             self.bind_again();
         }
+        self.on_config_time(now);
     }
 
     fn reload(&mut self) {
@@ -315,7 +344,6 @@ impl Relay {
     }
 
     async fn stop(mut self) {
-        notify::stopping();
         self.log_counters();
         for peer in self.connections.peers() {
             self.swarm.disconnect(peer);

@@ -190,8 +190,10 @@ impl PeerSwarm {
 
     /// An address at which this host is known to be reachable.
     pub fn add_external_address(&mut self, address: Multiaddr) {
-        self.swarm.add_external_address(address.clone());
-        self.external.push(address);
+        if !self.external.contains(&address) {
+            self.swarm.add_external_address(address.clone());
+            self.external.push(address);
+        }
     }
 
     /// Takes back what [`add_external_address`](Self::add_external_address) said.

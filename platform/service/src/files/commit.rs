@@ -127,6 +127,7 @@ impl ConfigStore {
                 Step::WriteConfig(text) => write_private_atomic(&self.config, text.as_bytes())?,
                 Step::RemovePending => remove(&paths.pending)?,
                 Step::RemoveBackup => remove(&paths.backup)?,
+                Step::RestoreBackup => rename(&paths.backup, &self.config)?,
                 Step::Archive(text) => write_private_atomic(&paths.last_good, text.as_bytes())?,
                 Step::KeepRolledBack(text) => write_private_atomic(&paths.rolled_back, text.as_bytes())?,
             }
@@ -143,6 +144,12 @@ fn read(path: &Path) -> Result<Option<String>, StoreError> {
         Err(error) if error.is_missing() => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), WriteError> {
+    fs::rename(from, to)
+        .and_then(|()| File::open(parent(to))?.sync_all())
+        .map_err(|source| WriteError { path: to.into(), source })
 }
 
 /// Gone for good, also after a power cut.

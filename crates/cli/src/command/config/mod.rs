@@ -1,0 +1,160 @@
+//! `peerup config` and `peerup relay config`: is the file right, what does it amount to, and changes to it that
+//! cannot lock anybody out.
+
+mod change;
+mod edit;
+mod probation;
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use peerup_config::{NodeConfig, RelayConfig, Resolved, effect};
+use peerup_control::{Client, ClientError, Runtime};
+use peerup_service::files::ConfigStore;
+
+use super::{Context, block_on};
+use crate::{
+    args::Config,
+    failure::{Exit, Failure},
+    place::{directory, in_file, read_identity, read_text, validate_keys},
+};
+
+/// Whose configuration it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Node,
+    Relay,
+}
+
+/// One configuration. It need not be valid: a wrong one is what `set`, `edit` and `rollback` are for.
+struct Target<'c> {
+    context: &'c Context,
+    owner: Owner,
+    file: PathBuf,
+}
+
+/// What a text says, as far as these commands care.
+struct Parsed {
+    resolved: Resolved,
+    key_file: PathBuf,
+    keys_file: PathBuf,
+    /// The range of the overlay; a relay has none.
+    range: Option<ipnet::Ipv4Net>,
+}
+
+pub fn run(context: &Context, command: Config) -> Result<Exit, Failure> {
+    let file = context.place.node_file()?;
+    dispatch(&Target { context, owner: Owner::Node, file }, command)
+}
+
+pub fn run_relay(context: &Context, command: Config) -> Result<Exit, Failure> {
+    let file = context.place.relay_file()?;
+    dispatch(&Target { context, owner: Owner::Relay, file }, command)
+}
+
+fn dispatch(target: &Target<'_>, command: Config) -> Result<Exit, Failure> {
+    match command {
+        Config::Validate => validate(target),
+        Config::Show(args) => show::run(target, &args),
+        Config::Set { key, value } => change::set(target, &key, &value),
+        Config::Unset { key } => change::unset(target, &key),
+        Config::Edit => edit::run(target),
+        Config::Apply { file, confirm_timeout, yes } => probation::apply(target, &file, confirm_timeout, yes),
+        Config::Confirm => probation::confirm(target),
+        Config::Rollback => probation::rollback(target),
+    }
+}
+
+/// The file, and the files that it names, as far as they exist.
+fn validate(target: &Target<'_>) -> Result<Exit, Failure> {
+    let parsed = target.parse(&target.read()?)?;
+    read_identity(&parsed.key_file)?;
+    validate_keys(&parsed.keys_file)?;
+    target.context.terminal.line(format_args!("OK: {} is valid", target.file.display()))?;
+    Ok(Exit::Ok)
+}
+
+impl Target<'_> {
+    fn read(&self) -> Result<String, Failure> {
+        read_text(&self.file)
+    }
+
+    fn parse(&self, text: &str) -> Result<Parsed, Failure> {
+        let base = directory(&self.file);
+        match self.owner {
+            Owner::Node => {
+                let config = NodeConfig::parse(text, base).map_err(|error| in_file(&self.file, error))?;
+                Ok(Parsed {
+                    resolved: config.resolved(),
+                    range: Some(config.vpn.cidr),
+                    key_file: config.identity.key_file,
+                    keys_file: config.security.authorized_keys_file,
+                })
+            }
+            Owner::Relay => {
+                let config = RelayConfig::parse(text, base).map_err(|error| in_file(&self.file, error))?;
+                Ok(Parsed {
+                    resolved: config.resolved(),
+                    range: None,
+                    key_file: config.identity.key_file,
+                    keys_file: config.security.authorized_keys_file,
+                })
+            }
+        }
+    }
+
+    fn store(&self) -> ConfigStore {
+        ConfigStore::beside(&self.file)
+    }
+
+    /// `peerup config` or `peerup relay config`.
+    fn command(&self) -> &'static str {
+        match self.owner {
+            Owner::Node => "peerup config",
+            Owner::Relay => "peerup relay config",
+        }
+    }
+
+    /// Lets the process that uses the file read it again; `false` where none is known to. A relay server watches its
+    /// file, so there is nobody to tell.
+    fn tell(&self) -> Result<bool, Failure> {
+        if self.owner == Owner::Relay {
+            return Ok(true);
+        }
+        let state = self.context.place.state(&self.file);
+        block_on(async {
+            match Client::connect(&state.socket, &state.cookie).await {
+                Ok(client) => Ok(client.reload().await.map(|()| true)?),
+                Err(ClientError::NotRunning { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    /// Says which of the changed keys wait for a restart, when somebody runs who could be restarted.
+    fn note_waiting(&self, before: Option<&Resolved>, after: &Resolved, told: bool) -> Result<(), Failure> {
+        let (table, how) = match self.owner {
+            Owner::Node => (effect::NODE, "`peerup down` and `peerup up`, or a restart of its service"),
+            Owner::Relay => (effect::RELAY, "a restart of the relay server"),
+        };
+        let waiting = before.map(|before| effect::waiting(table, before, after)).unwrap_or_default();
+        if !told || waiting.is_empty() {
+            return Ok(());
+        }
+        self.context.terminal.note(format_args!("{} in force after {how}", are(&waiting)))
+    }
+}
+
+fn are(keys: &[String]) -> String {
+    match keys {
+        [key] => format!("{key} is"),
+        keys => format!("{} are", keys.join(", ")),
+    }
+}
+
+/// For a file beside the configuration.
+fn beside(file: &Path, what: &str) -> PathBuf {
+    let stem = file.file_stem().unwrap_or_default().display();
+    let extension = file.extension().map(|e| format!(".{}", e.display())).unwrap_or_default();
+    file.with_file_name(format!(".{stem}.{what}{extension}"))
+}

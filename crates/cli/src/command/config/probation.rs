@@ -1,0 +1,93 @@
+//! `config apply`, `confirm` and `rollback`: changes that are taken back by themselves.
+//!
+//! The files are the whole protocol ([`peerup_config::commit`]): these commands change them, a running daemon or
+//! relay follows, and without one the next start does.
+
+use std::{fs::File, io::Read, path::Path, time::Duration};
+
+use peerup_config::{MAX_TEXT, commit::State};
+
+use super::{Target, change::store_failed};
+use crate::{
+    failure::{Exit, Failure},
+    render::units,
+};
+
+pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration, yes: bool) -> Result<Exit, Failure> {
+    let new = read_new(&target.context.place.resolve(file))?;
+    let parsed = target.parse(&new).map_err(|failure| failure.while_doing(file.display()))?;
+    let before = target.read()?;
+    if before == new {
+        target.context.terminal.note("nothing to change: the configuration says so already")?;
+        return Ok(Exit::Ok);
+    }
+    let _ = yes;
+    let _ = &parsed.range;
+    let failed = |error| store_failed(target, error);
+    target.store().apply(&new, peerup_clock::since_epoch(), timeout).map_err(failed)?;
+    let told = match target.tell() {
+        Ok(told) => told,
+        Err(failure) => {
+            // Nobody wants to wait for the deadline of a change that does not even load.
+            target.store().rollback().map_err(failed)?;
+            let _ = target.tell();
+            return Err(failure.while_doing("not applied, the former configuration stays"));
+        }
+    };
+    let terminal = &target.context.terminal;
+    let who = if told { "in force" } else { "nothing runs; in force with the next start" };
+    terminal.note(format_args!("{who}, and taken back in {}", units::duration(timeout.as_secs())))?;
+    terminal.note(format_args!("keep it with `{} confirm`", target.command()))?;
+    Ok(Exit::Ok)
+}
+
+pub fn confirm(target: &Target<'_>) -> Result<Exit, Failure> {
+    let failed = |error| store_failed(target, error);
+    if target.store().settle(peerup_clock::since_epoch()).map_err(failed)? == State::Expired {
+        target.tell()?;
+        return Err(Failure::new(
+            "too late: the change was not confirmed in time, the former configuration is back",
+        ));
+    }
+    target.store().confirm().map_err(failed)?;
+    target.tell()?;
+    target
+        .context
+        .terminal
+        .note("confirmed; `config rollback` comes back to this configuration from now on")?;
+    Ok(Exit::Ok)
+}
+
+pub fn rollback(target: &Target<'_>) -> Result<Exit, Failure> {
+    let failed = |error| store_failed(target, error);
+    let terminal = &target.context.terminal;
+    let store = target.store();
+    let before = target.read().and_then(|text| target.parse(&text)).map(|parsed| parsed.resolved).ok();
+    let was = store.settle(peerup_clock::since_epoch()).map_err(failed)?;
+    if was == State::Expired {
+        target.tell()?;
+        terminal.note("the change was not confirmed in time: the former configuration is back already")?;
+        return Ok(Exit::Ok);
+    }
+    store.rollback().map_err(failed)?;
+    let told = target.tell()?;
+    if matches!(was, State::Pending { .. }) {
+        terminal.note("taken back: the former configuration is in force")?;
+        return Ok(Exit::Ok);
+    }
+    terminal.note("the last configuration that worked is back")?;
+    terminal.note(format_args!("what it replaced is in {}", store.paths().rolled_back.display()))?;
+    let after = target.parse(&target.read()?)?;
+    target.note_waiting(before.as_ref(), &after.resolved, told)?;
+    Ok(Exit::Ok)
+}
+
+/// Anybody may have written the new file: it holds no secret.
+fn read_new(file: &Path) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::of(&error).while_doing(format_args!("cannot read {}", file.display()))
+    };
+    let mut text = String::new();
+    File::open(file).map_err(failed)?.take(MAX_TEXT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
