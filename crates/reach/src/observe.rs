@@ -55,6 +55,11 @@ impl Reach {
         Self { external, force_private, ..Self::default() }
     }
 
+    /// What the operator says, which may change.
+    pub fn configure(&mut self, external: Vec<Multiaddr>, force_private: bool) {
+        (self.external, self.force_private) = (external, force_private);
+    }
+
     pub fn handle_interfaces(&mut self, mut interfaces: Vec<Interface>) {
         interfaces.truncate(MAX_INTERFACES);
         self.interfaces = interfaces;

@@ -97,6 +97,7 @@ impl Controller {
             self.swarm.add_external_address(address.clone());
         }
         let external = config.network.external_addresses.clone();
+        self.surroundings.configure(external.clone(), config.network.force_private_reachability);
         self.node.reconfigure(config.name.clone(), config.vpn.mtu, external, peerup_clock::now());
         self.follow_interface(before, &config).await
     }

@@ -306,19 +306,9 @@ impl Controller {
     fn next_deadline(&self) -> Instant {
         let now = peerup_clock::now();
         let tick = now + if self.paths.is_empty() { IDLE_TICK } else { TICK };
-<<<<<<< HEAD
         let due =
             [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout(), self.persist_at];
-        let due = due.into_iter().chain([self.surroundings.poll_timeout()]);
-=======
-        let due = [
-            self.node.poll_timeout(),
-            self.invites.poll_timeout(),
-            self.join_timeout(),
-            self.persist_at,
-            self.standing.deadline,
-        ];
->>>>>>> b648cf8 (config: set, unset, edit, apply, confirm and rollback, followed live by daemon and relay)
+        let due = due.into_iter().chain([self.surroundings.poll_timeout(), self.standing.deadline]);
         due.into_iter().flatten().fold(tick, Instant::min)
     }
 

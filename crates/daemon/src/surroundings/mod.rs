@@ -67,6 +67,10 @@ impl Surroundings {
         }
     }
 
+    pub fn configure(&mut self, external: Vec<Multiaddr>, force_private: bool) {
+        self.reach.configure(external, force_private);
+    }
+
     /// The next news about the port mapping. Cancel-safe.
     pub async fn port_mapping(&mut self) -> State {
         match &mut self.mapper {
