@@ -11,7 +11,7 @@ use peerup_config::{MAX_TEXT, NodeConfig, RelayConfig, Search, SearchPlaces, Sta
 use peerup_control::Client;
 use peerup_service::{
     InvokingUser,
-    files::{edit_private, read_private, write_private_atomic},
+    files::{lock_edits, read_private, write_private_atomic},
 };
 use peerup_trust::{
     authorized_keys::{self, AuthorizedKeys},
@@ -238,13 +238,10 @@ pub fn edit_keys<E: Into<Failure>>(
     file: &Path,
     edit: impl FnOnce(&mut AuthorizedKeys) -> Result<(), E>,
 ) -> Result<(), Failure> {
-    edit_private(file, authorized_keys::MAX_BYTES as u64, Some(""), |text| {
-        let mut keys = parse_keys_text(file, text)?;
-        edit(&mut keys).map_err(Into::into)?;
-        Ok(Some(keys.to_text()))
-    })
-    .map(drop)
-    .map_err(crate::edit::failed)
+    let _alone = lock_edits(file).map_err(|error| Failure::of(&error))?;
+    let mut keys = parse_keys_text(file, &read_keys_text(file)?)?;
+    edit(&mut keys).map_err(Into::into)?;
+    Ok(write_private_atomic(file, keys.to_text().as_bytes())?)
 }
 
 /// A conflict with a file that is already there.

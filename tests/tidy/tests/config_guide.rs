@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use peerup_config::{NodeConfig, RelayConfig, Resolved};
+use peerup_config::{
+    NodeConfig, RelayConfig, Resolved,
+    effect::{self, Counts},
+};
 use peerup_tidy::{Markdown, Tree, assert_none};
 
 const GUIDE: &str = "docs/guide/config.md";
@@ -24,6 +27,33 @@ fn every_node_key_is_documented_and_every_documented_key_exists() {
 fn every_relay_key_is_documented_and_every_documented_key_exists() {
     let config = RelayConfig::parse("version: 1", Path::new("/etc/peerup")).expect("a version is enough");
     compare("Relay", keys(&config.resolved()));
+}
+
+#[test]
+fn the_guide_says_when_each_key_counts() {
+    let tree = Tree::read();
+    let guide = tree.document(GUIDE).expect("the guide exists");
+    for (section, table) in
+        [("When a node's key counts", effect::NODE), ("When a relay's key counts", effect::RELAY)]
+    {
+        let heading = format!("## {section}");
+        let rows = guide.prose().skip_while(|line| **line != heading).skip(1);
+        let rows: BTreeSet<&str> = rows
+            .take_while(|line| !line.starts_with("## "))
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        let row = |(key, counts): &(&str, Counts)| match counts {
+            Counts::AtOnce => format!("| `{key}` | at once |"),
+            Counts::AtRestart => format!("| `{key}` | after a restart |"),
+        };
+        let expected: Vec<String> = table.iter().map(row).collect();
+        let missing = expected.iter().filter(|row| !rows.contains(row.as_str())).cloned();
+        let invented = rows
+            .iter()
+            .filter(|row| !expected.iter().any(|known| known == *row))
+            .map(|row| format!("{row} is not so"));
+        assert_none(section, &missing.chain(invented).collect::<Vec<_>>());
+    }
 }
 
 fn compare(section: &str, parsed: BTreeSet<String>) {

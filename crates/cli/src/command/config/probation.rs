@@ -7,7 +7,10 @@ use std::{fs::File, io::Read, path::Path, time::Duration};
 
 use peerup_config::{MAX_TEXT, commit::State};
 
-use super::{Target, change::store_failed};
+use super::{
+    Target,
+    change::{refuse_on_probation, store_failed},
+};
 use crate::{
     failure::{Exit, Failure},
     render::units,
@@ -16,6 +19,7 @@ use crate::{
 pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration, yes: bool) -> Result<Exit, Failure> {
     let new = read_new(&target.context.place.resolve(file))?;
     let parsed = target.parse(&new).map_err(|failure| failure.while_doing(file.display()))?;
+    refuse_on_probation(target)?;
     let before = target.read()?;
     if before == new {
         target.context.terminal.note("nothing to change: the configuration says so already")?;

@@ -13,6 +13,9 @@ use crate::{
     render::units,
 };
 
+/// Where the origins stand, unless the value is longer.
+const ORIGIN_COLUMN: usize = 52;
+
 pub fn run(target: &Target<'_>, args: &ShowConfig) -> Result<Exit, Failure> {
     let text = target.read()?;
     let resolved = target.parse(&text)?.resolved;
@@ -61,16 +64,11 @@ fn origins(target: &Target<'_>, text: &str, resolved: &Resolved, json: bool) -> 
         };
         return terminal.json(&rows.iter().map(row).collect::<serde_json::Map<_, _>>());
     }
-    let texts: Vec<_> = rows
-        .iter()
-        .map(|(key, value, origin)| (format!("{key}: {}", edit::one_line(value)), origin))
-        .collect();
-    let width =
-        texts.iter().map(|(text, _)| text.chars().count()).filter(|len| *len <= 60).max().unwrap_or(0);
-    for (text, origin) in texts {
+    for (key, value, origin) in rows {
+        let text = format!("{key}: {}", edit::one_line(&value));
         match origin {
-            Origin::Line(line) => terminal.line(format_args!("{text:width$}  # line {line}"))?,
-            Origin::Default => terminal.line(format_args!("{text:width$}  # default"))?,
+            Origin::Line(line) => terminal.line(format_args!("{text:ORIGIN_COLUMN$} # line {line}"))?,
+            Origin::Default => terminal.line(format_args!("{text:ORIGIN_COLUMN$} # default"))?,
         }
     }
     Ok(())
