@@ -32,7 +32,7 @@ pub const NODE: &[(&str, Counts)] = &[
     ("security.authorized_keys_file", AtOnce),
     ("security.enable_connection_gating", AtRestart),
     ("protocols.*", AtRestart),
-    ("services.*", AtRestart),
+    ("services.*", AtOnce),
     ("names.*", AtOnce),
     ("telemetry.*", AtRestart),
     ("vpn.enabled", AtOnce),
@@ -140,7 +140,7 @@ mod tests {
             node("vpn: {mtu: 1400, cidr: 10.1.0.0/16}\nservices: {ssh: {local_address: 'localhost:22'}}");
         let new = node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\nnetwork: {port_mapping: off}");
         assert_eq!(changed(&old, &new), ["node.name", "network.port_mapping", "services.ssh", "vpn.cidr", "vpn.mtu"]);
-        assert_eq!(waiting(NODE, &old, &new), ["network.port_mapping", "services.ssh", "vpn.cidr"]);
+        assert_eq!(waiting(NODE, &old, &new), ["network.port_mapping", "vpn.cidr"]);
         assert_eq!(waiting(NODE, &old, &old), Vec::<String>::new());
     }
 }

@@ -38,10 +38,8 @@ fn the_guide_says_when_each_key_counts() {
     {
         let heading = format!("## {section}");
         let rows = guide.prose().skip_while(|line| **line != heading).skip(1);
-        let rows: BTreeSet<&str> = rows
-            .take_while(|line| !line.starts_with("## "))
-            .filter(|line| line.starts_with("| `"))
-            .collect();
+        let rows: BTreeSet<&str> =
+            rows.take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| `")).collect();
         let row = |(key, counts): &(&str, Counts)| match counts {
             Counts::AtOnce => format!("| `{key}` | at once |"),
             Counts::AtRestart => format!("| `{key}` | after a restart |"),

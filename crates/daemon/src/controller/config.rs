@@ -85,7 +85,7 @@ impl Controller {
         if config.security.authorized_keys_file != before.security.authorized_keys_file {
             self.watch = FileWatch::new(&watched(&self.files));
         }
-        if self.mode == Mode::Pairing {
+        if !self.is_member() {
             return Ok(());
         }
         for gone in &before.network.external_addresses {
@@ -124,7 +124,7 @@ impl Controller {
     fn note_waiting(&mut self, was_on_probation: bool) {
         let (built_on, config) = (self.standing.built_on.resolved(), self.files.config.resolved());
         self.standing.waiting = effect::waiting(effect::NODE, &built_on, &config);
-        if self.standing.waiting.is_empty() || self.mode == Mode::Pairing {
+        if self.standing.waiting.is_empty() || !self.is_member() {
             return;
         }
         let keys = self.standing.waiting.join(", ");
@@ -165,11 +165,15 @@ impl Controller {
         self.standing.unproven = None;
     }
 
+    fn is_member(&self) -> bool {
+        matches!(self.mode, Mode::Member { .. })
+    }
+
     /// A node that has nobody to reach reaches all of them.
     fn reaches_somebody(&self) -> bool {
         let alone = self.node.peers().is_empty() && self.relays().is_empty();
         let reserved = || self.node.relays().iter().any(|relay| relay.state == ReservationState::Held);
-        self.mode != Mode::Pairing && (alone || !self.node.active_paths().is_empty() || reserved())
+        self.is_member() && (alone || !self.node.active_paths().is_empty() || reserved())
     }
 }
 
