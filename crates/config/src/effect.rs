@@ -33,7 +33,7 @@ pub const NODE: &[(&str, Counts)] = &[
     ("security.enable_connection_gating", AtRestart),
     ("protocols.*", AtRestart),
     ("services.*", AtOnce),
-    ("service_ports.*", AtOnce),
+    ("service_ports", AtOnce),
     ("names.*", AtOnce),
     ("telemetry.*", AtRestart),
     ("vpn.enabled", AtOnce),

@@ -101,13 +101,7 @@ impl Node {
     }
 
     /// What may change while the node runs. Peers hear of name and MTU with the next hello.
-    pub fn reconfigure(
-        &mut self,
-        name: Option<DnsLabel>,
-        mtu: u16,
-        external: Vec<Multiaddr>,
-        now: Instant,
-    ) {
+    pub fn reconfigure(&mut self, name: Option<DnsLabel>, mtu: u16, external: Vec<Multiaddr>, now: Instant) {
         self.addresses.set_external(external);
         if self.config.mtu != mtu {
             self.routed = None;

@@ -7,7 +7,7 @@ use peerup_config::{NodeConfig, commit::State, effect};
 use peerup_path::ReservationState;
 use peerup_service::files::{ConfigStore, StoreError};
 
-use super::{Controller, Mode};
+use super::Controller;
 use crate::{
     error::{DaemonError, describe},
     files::Files,
@@ -163,10 +163,6 @@ impl Controller {
             tracing::warn!(error = %describe(&error), "cannot keep the last good configuration");
         }
         self.standing.unproven = None;
-    }
-
-    fn is_member(&self) -> bool {
-        matches!(self.mode, Mode::Member { .. })
     }
 
     /// A node that has nobody to reach reaches all of them.

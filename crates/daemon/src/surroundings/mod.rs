@@ -327,7 +327,7 @@ impl Controller {
     }
 
     /// Whether this node stays; one that is up for a single command asks nobody for a port.
-    fn is_member(&self) -> bool {
+    pub fn is_member(&self) -> bool {
         matches!(self.mode, Mode::Member { .. })
     }
 
