@@ -184,6 +184,7 @@ async fn nothing_is_coloured_where_nobody_looks() {
 /// Measured in the command's own process, from its start to its end. The bound is far above what it takes (some tens of
 /// milliseconds in a debug build), because test machines are busy; the figure is printed.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the time that passes is what is measured")]
 async fn status_with_fifty_peers_is_quick() {
     const RUNS: usize = 11;
     let daemon = Daemon::start(Node { more_peers: 49, ..Node::default() }).await;

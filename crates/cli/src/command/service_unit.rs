@@ -127,7 +127,7 @@ fn has_low_port(address: &peerup_types::Multiaddr) -> bool {
 
 fn owner(dir: &Path) -> Result<String, Failure> {
     let name = owner_name(dir)
-        .map_err(|error| Failure::of(&error).while_doing(&format!("cannot look at {}", dir.display())))?;
+        .map_err(|error| Failure::of(&error).while_doing(format_args!("cannot look at {}", dir.display())))?;
     name.ok_or_else(|| {
         Failure::new(format!("the owner of {} has no name on this machine", dir.display()))
             .hint("name the user with --user")
