@@ -87,15 +87,24 @@ impl Damaged {
         );
         let mut bytes = [head.as_bytes(), &body].concat();
         damage(random, &mut bytes);
-        let exact = format!("Authorization: Bearer {cookie}");
-        let authentic =
-            bytes.windows(exact.len()).any(|window| window.eq_ignore_ascii_case(exact.as_bytes()));
+        let authentic = carries(&bytes, cookie);
         Self { bytes, authentic }
     }
 
     fn shown(&self) -> String {
         String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(600)]).into_owned()
     }
+}
+
+/// Whether the header is there, whole and with nothing behind the cookie but what HTTP ignores.
+fn carries(bytes: &[u8], cookie: &str) -> bool {
+    let header = format!("Authorization: Bearer {cookie}");
+    let ends =
+        |rest: &[u8]| rest.trim_ascii_start().len() < rest.len() && rest.iter().any(|byte| *byte == b'\n');
+    let places = bytes.windows(header.len()).enumerate();
+    places
+        .filter(|(_, window)| window.eq_ignore_ascii_case(header.as_bytes()))
+        .any(|(at, _)| ends(&bytes[at + header.len()..]))
 }
 
 const METHODS: &[&str] = &[
