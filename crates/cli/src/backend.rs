@@ -7,6 +7,7 @@ use std::{
 };
 
 use peerup_control::{Runtime, api::NetcheckReport};
+pub use peerup_daemon::TunObstacle;
 use peerup_daemon::{DaemonError, Options, ReadyReport};
 use peerup_service::{Keep, Target, drop_privileges};
 use peerup_types::{Multiaddr, PeerId};
@@ -17,9 +18,10 @@ use crate::{failure::Failure, place::directory, readiness::Readiness, version::V
 pub fn run_daemon(
     config_file: PathBuf,
     started_by_up: bool,
+    userspace: bool,
     ready: impl FnOnce(Readiness),
 ) -> Result<(), Failure> {
-    let options = Options { config_file, started_by_up, version: VERSION };
+    let options = Options { config_file, started_by_up, userspace, version: VERSION };
     // A failed start comes back as the result too, which is where it is reported.
     let on_ready = |outcome: Result<ReadyReport, &DaemonError>| {
         if let Ok(report) = outcome {
@@ -41,7 +43,7 @@ fn unprivileged(config_file: PathBuf) -> Result<Options, Failure> {
     Target::owner_of(directory(&config_file))
         .and_then(|owner| drop_privileges(owner, Keep::Nothing))
         .map_err(|error| Failure::of(&error))?;
-    Ok(Options { config_file, started_by_up: false, version: VERSION })
+    Ok(Options { config_file, started_by_up: false, userspace: true, version: VERSION })
 }
 
 /// As [`temporary`], a member of the network that reaches its peers and offers them nothing.
@@ -63,6 +65,11 @@ pub async fn netcheck(config_file: PathBuf) -> Result<NetcheckReport, Failure> {
 pub fn serve_relay(config_file: PathBuf, ready: impl FnOnce(PeerId, &[Multiaddr])) -> Result<(), Failure> {
     peerup_relay::serve(config_file, VERSION, |report| ready(report.peer_id, &report.addresses))
         .map_err(|error| Failure::of(&error).exit(error.exit_code().into()).or_hint(error.hint()))
+}
+
+/// What keeps this process from making an interface.
+pub fn tun_obstacle() -> Option<TunObstacle> {
+    peerup_daemon::tun_obstacle()
 }
 
 /// Who the node of `config_file` is. A fresh one gets its key here.

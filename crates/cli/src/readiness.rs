@@ -13,6 +13,18 @@ use crate::{
 /// A daemon has to bring its interface up within this time; reaching peers and relays is not part of it.
 pub const READY_LIMIT: Duration = Duration::from_secs(30);
 
+/// What stands for an interface where there is none.
+const USERSPACE: &str = "userspace";
+
+/// How programs reach a peer without an interface.
+fn reach(peer: &str) -> [String; 3] {
+    [
+        format!("reach    ssh -o ProxyCommand='peerup nc %h %p' {peer}"),
+        format!("         peerup exec -- ping {peer}"),
+        "         peerup socks   and then   curl --socks5-hostname 127.0.0.1:1080 http://PEER/".to_owned(),
+    ]
+}
+
 /// The daemon answers, and its interface is up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Readiness {
@@ -59,10 +71,18 @@ pub fn decode(line: &str) -> Result<Readiness, Failure> {
 }
 
 impl Readiness {
+    /// Whether connections end in the daemon for want of an interface.
+    pub fn is_userspace(&self) -> bool {
+        self.interface.as_deref() == Some(USERSPACE)
+    }
+
     pub fn print(&self, terminal: &Terminal) -> Result<(), Failure> {
         let addresses: Vec<_> = self.addresses.iter().map(IpAddr::to_string).collect();
         let shown = if addresses.is_empty() { "none yet".to_owned() } else { addresses.join(", ") };
         match &self.interface {
+            Some(_) if self.is_userspace() => {
+                terminal.line("running without an interface (userspace mode)")?
+            }
             Some(interface) => terminal.line(format_args!("{interface} is up"))?,
             None => terminal.line("running without an interface (vpn.enabled is off)")?,
         }
@@ -74,6 +94,9 @@ impl Readiness {
             [] => terminal.note("next     peerup invite   here, then peerup join CODE on the other machine"),
             peers => {
                 terminal.line(format_args!("peers    {}", peers.join(", ")))?;
+                if self.is_userspace() {
+                    reach(&peers[0]).iter().try_for_each(|line| terminal.note(line))?;
+                }
                 terminal.note("next     peerup status")
             }
         }

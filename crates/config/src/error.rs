@@ -81,6 +81,8 @@ pub enum Problem {
     Rendezvous { found: Excerpt },
     #[error("{found} is not an interface name")]
     Interface { found: Excerpt },
+    #[error("{found} is none of auto, tun and userspace")]
+    VpnMode { found: Excerpt },
     #[error("{found} is not the name of a group")]
     Group { found: Excerpt },
     #[error("{found} is not an IPv4 range")]
@@ -178,6 +180,9 @@ impl Problem {
             Self::SocketAddr { .. } => "write it as 127.0.0.1:9091".into(),
             Self::HostPort { .. } => "write it as localhost:22 or [::1]:22".into(),
             Self::ProtocolId { .. } => "write it as /pingpong/1.0.0".into(),
+            Self::VpnMode { .. } => {
+                "`auto` makes an interface where it may and works without one elsewhere".into()
+            }
             Self::Interface { .. } => "use 1 to 15 of a-z, A-Z, 0-9, `.`, `_`, `-`".into(),
             Self::Cidr { .. } | Self::CidrUnusable { .. } => {
                 "write a private range such as 10.64.0.0/16".into()

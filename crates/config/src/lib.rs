@@ -29,10 +29,12 @@ mod resolved;
 mod search;
 mod section;
 mod service;
+mod socks;
 mod state;
 pub mod template;
 mod tree;
 mod value;
+mod vpn;
 
 pub use address::{AddressError, DEFAULT_RELAY_PORT, PeerAddr, RelayInput, RelayInputError};
 pub use api::{Api, GroupName};
@@ -44,8 +46,10 @@ pub use ports::PortRange;
 pub use relay::{Health, RelayConfig, RelayDiscovery, RelayNetwork, RelayPolicy, Resources};
 pub use resolved::Resolved;
 pub use search::{Search, SearchPlaces, relay_search};
+pub use socks::Socks;
 pub use state::{RelayStatePaths, StatePaths};
 pub use value::{HostPort, InterfaceName, ProtocolId, Switch, service_name};
+pub use vpn::VpnMode;
 
 /// The file format this build reads and writes.
 pub const VERSION: u32 = 1;

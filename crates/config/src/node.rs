@@ -14,8 +14,10 @@ use crate::{
     ports::PortRange,
     resolved::Resolved,
     section::{Named, Section},
+    socks::Socks,
     tree::Node,
     value::{self, HostPort, InterfaceName, ProtocolId, Switch, format_duration},
+    vpn::VpnMode,
 };
 
 /// Everything a node can be told. Each section is documented at its type.
@@ -36,6 +38,7 @@ pub struct NodeConfig {
     pub telemetry: Telemetry,
     pub api: Api,
     pub vpn: Vpn,
+    pub socks: Socks,
 }
 
 /// `network:` the underlay.
@@ -107,6 +110,7 @@ pub struct Service {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vpn {
     pub enabled: bool,
+    pub mode: VpnMode,
     pub interface: InterfaceName,
     pub cidr: Ipv4Net,
     /// Set by hand; otherwise claimed while pairing.
@@ -139,6 +143,7 @@ const ROOT_KEYS: &[&str] = &[
     "telemetry",
     "api",
     "vpn",
+    "socks",
 ];
 
 impl NodeConfig {
@@ -162,6 +167,7 @@ impl NodeConfig {
             telemetry: Telemetry::read(&root)?,
             api: Api::read(&root)?,
             vpn: Vpn::read(&root)?,
+            socks: Socks::read(&root)?,
         })
     }
 
@@ -197,6 +203,7 @@ impl NodeConfig {
             ("telemetry", self.telemetry.resolved()),
             ("api", self.api.resolved()),
             ("vpn", self.vpn.resolved()),
+            ("socks", self.socks.resolved()),
         ])
     }
 }
@@ -358,10 +365,11 @@ fn names(root: &Section<'_>) -> Result<BTreeMap<DnsLabel, PeerId>, ConfigError> 
 
 impl Vpn {
     fn read(root: &Section<'_>) -> Result<Self, ConfigError> {
-        let section = root.section("vpn", &["enabled", "interface", "cidr", "address", "mtu"])?;
+        let section = root.section("vpn", &["enabled", "mode", "interface", "cidr", "address", "mtu"])?;
         let mtu = section.value("mtu", value::integer(MIN_MTU, MAX_MTU))?;
         let vpn = Self {
             enabled: section.value("enabled", value::boolean)?.unwrap_or(true),
+            mode: section.value("mode", str::parse)?.unwrap_or_default(),
             interface: section.value("interface", str::parse)?.unwrap_or_else(default_interface),
             cidr: section.value("cidr", value::cidr)?.unwrap_or_else(Self::default_cidr),
             address: section.value("address", value::ipv4)?,
@@ -383,6 +391,7 @@ impl Vpn {
     fn resolved(&self) -> Resolved {
         Resolved::section([
             ("enabled", self.enabled.into()),
+            ("mode", Resolved::text(self.mode)),
             ("interface", Resolved::text(&self.interface)),
             ("cidr", Resolved::text(self.cidr)),
             ("address", Resolved::optional(self.address)),

@@ -128,10 +128,14 @@ api:
   group: null
 vpn:
   enabled: true
+  mode: auto
   interface: peerup0
   cidr: 10.64.0.0/16
   address: null
   mtu: 1380
+socks:
+  listen: null
+  allow_outside: false
 ";
 
 #[test]

@@ -17,8 +17,11 @@ mod server;
 
 pub use client::{Client, ClientError};
 pub use error::{ApiError, ErrorKind};
-pub use runtime::{Answer, BoxFuture, EVENT_BOUND, INVITE_EVENT_BOUND, Runtime};
+pub use runtime::{Answer, BoxFuture, EVENT_BOUND, INVITE_EVENT_BOUND, Opening, Runtime};
 pub use server::{BindError, BindOptions, RequestObserver, Seen, ServeError, Server, SocketGroup};
+
+/// The header that says what was opened.
+const OPENED: &str = "peerup-opened";
 
 /// Largest request body the daemon reads.
 const MAX_REQUEST_BODY: usize = 1 << 20;

@@ -2,14 +2,14 @@
 
 use std::{future::Future, pin::Pin};
 
-use tokio::sync::mpsc;
+use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
-        JoinRequest, NetcheckReport, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport,
-        ResolveRequest, StatusReport, UpReport,
+        JoinRequest, NetcheckReport, OpenReport, OpenRequest, Overview, PathRow, PeerRow, PingReport,
+        PingRequest, ResolveReport, ResolveRequest, StatusReport, UpReport,
     },
     error::{ApiError, ErrorKind},
 };
@@ -47,6 +47,11 @@ pub trait Runtime: Send + Sync + 'static {
     /// What happens from here on. Dropping the receiver ends it.
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {
         not_offered("events")
+    }
+    /// Turns a caller's connection into something else.
+    fn open(&self, request: OpenRequest) -> Answer<'_, Opening> {
+        let _ = request;
+        not_offered("connections to peers")
     }
     /// The configuration that the node follows.
     fn config(&self) -> Answer<'_, ConfigReport> {
@@ -96,6 +101,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// Takes interface, routes and names away.
     fn down(&self) -> Answer<'_, DownReport>;
     fn shutdown(&self) -> Answer<'_, ()>;
+}
+
+/// What a caller's connection becomes.
+pub struct Opening {
+    pub report: OpenReport,
+    /// Is given the connection, and does not wait for its end.
+    pub serve: Box<dyn FnOnce(UnixStream) + Send>,
 }
 
 /// The default answer.

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use peerup_control::{
-    Answer, ApiError, ErrorKind, Runtime,
+    Answer, ApiError, ErrorKind, Opening, Runtime,
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
-        JoinRequest, NetcheckReport, Overview, PathOverview, PathRow, PeerRow, PingReply as Reply,
-        PingReport, PingRequest, PingStats, ResolveReport, ResolveRequest, ResolveSource, StatusReport,
-        UpReport,
+        JoinRequest, NetcheckReport, OpenRequest, Overview, PathOverview, PathRow, PeerRow,
+        PingReply as Reply, PingReport, PingRequest, PingStats, ResolveReport, ResolveRequest, ResolveSource,
+        StatusReport, UpReport,
     },
 };
 use peerup_types::PeerId;
@@ -48,6 +48,7 @@ pub enum Request {
     Events(oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>),
     Config(oneshot::Sender<ConfigReport>),
     Metrics(oneshot::Sender<Option<String>>),
+    Doors(oneshot::Sender<Result<crate::front::Doors, ApiError>>),
     Reload(oneshot::Sender<Result<(), ApiError>>),
     Up(oneshot::Sender<Result<UpReport, ApiError>>),
     Down(oneshot::Sender<Result<DownReport, ApiError>>),
@@ -84,6 +85,14 @@ pub struct NodeHandle {
 impl NodeHandle {
     pub fn new(requests: mpsc::Sender<Request>, io: Handle) -> Self {
         Self { requests, io }
+    }
+
+    pub async fn doors(&self) -> Result<crate::front::Doors, ApiError> {
+        self.try_ask(Request::Doors).await
+    }
+
+    pub async fn target(&self, target: String) -> Result<Target, ApiError> {
+        self.try_ask(|reply| Request::Resolve { target, reply }).await
     }
 
     pub(crate) async fn ask<T>(
@@ -199,6 +208,10 @@ impl Runtime for NodeHandle {
 
     fn config(&self) -> Answer<'_, ConfigReport> {
         Box::pin(self.ask(Request::Config))
+    }
+
+    fn open(&self, request: OpenRequest) -> Answer<'_, Opening> {
+        Box::pin(crate::front::open(self, request))
     }
 
     fn invite(&self, request: InviteRequest) -> Answer<'_, mpsc::Receiver<InviteEvent>> {

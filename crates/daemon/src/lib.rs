@@ -12,11 +12,13 @@
 mod api;
 mod controller;
 mod data;
+mod device;
 mod echo;
 mod effect;
 mod error;
 mod events;
 mod files;
+mod front;
 mod greet;
 mod interface;
 mod netcheck;
@@ -26,6 +28,7 @@ mod port;
 mod process;
 mod services;
 mod surroundings;
+mod userspace;
 mod view;
 mod vouch;
 mod watch;
@@ -33,5 +36,6 @@ mod watchdog;
 
 pub use error::DaemonError;
 pub use files::identity;
+pub use interface::{TunObstacle, tun_obstacle};
 pub use netcheck::netcheck;
 pub use process::{Options, ReadyReport, run, temporary, visitor};

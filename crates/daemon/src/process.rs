@@ -12,7 +12,6 @@ use peerup_service::{
     raise_descriptor_limit,
 };
 use peerup_swarm::{InboundStream, PeerSwarm, Profile, SwarmConfig};
-use peerup_tun::TunDevice;
 use peerup_types::Keypair;
 use peerup_wire::protocol;
 use rand::RngExt;
@@ -25,10 +24,11 @@ use crate::{
     api::{NodeHandle, REQUESTS},
     controller::{Controller, End, Mode, Parts, interface_settings},
     data::{Command, Prepared},
+    device::AnyDevice,
     effect,
     error::{DaemonError, describe},
     files::{Files, members},
-    interface::Interface,
+    interface::{Interface, is_userspace},
     observe::Observer,
     services, view,
     watchdog::{self, Watched},
@@ -39,6 +39,8 @@ pub struct Options {
     pub config_file: PathBuf,
     /// `peerup up` started this process, so `peerup down` ends it.
     pub started_by_up: bool,
+    /// Do without a network device, whatever `vpn.mode` says.
+    pub userspace: bool,
     pub version: &'static str,
 }
 
@@ -163,12 +165,13 @@ fn begin_host(
 ) -> Result<(runtime::Runtime, Controller), DaemonError> {
     let control = control_runtime()?;
     let _control = control.enter();
-    let data = Prepared::<TunDevice>::new()?.start()?;
+    let data = Prepared::<AnyDevice>::new()?.start()?;
     let keypair = files.identity()?;
     let node = node(&files, &keypair)?;
     let swarm = swarm(&files, &keypair, version, &node, mode, None, data.io().clone())?;
     let keys = files.keys()?;
-    let parts = Parts { mode, version, files, keys, node, swarm, data, interface: None, requests };
+    let parts =
+        Parts { mode, version, files, keys, node, swarm, data, interface: None, userspace: true, requests };
     let mut controller = Controller::new(parts)?;
     control.block_on(controller.prepare());
     drop(_control);
@@ -192,6 +195,10 @@ impl Running {
                 data: controller.data.io().clone(),
             };
             let watchdog = watchdog::start(watched);
+            if let Some(listen) = controller.files.config.socks.listen {
+                let outside = controller.files.config.socks.allow_outside;
+                tokio::spawn(crate::front::serve_configured(handle.clone(), listen, outside));
+            }
             let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
             let served = tokio::spawn(server.serve(Arc::new(handle), async {
                 let _ = stopped.await;
@@ -220,14 +227,15 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     own_address(&files, &keys, &mut node)?;
 
     let control = control_runtime()?;
-    let prepared = Prepared::<TunDevice>::new()?;
+    let prepared = Prepared::<AnyDevice>::new()?;
     // The device and the host's configuration need privileges, and privileges are dropped for one thread only: so
     // both happen before there is a second thread.
+    let userspace = is_userspace(options.userspace, files.config.vpn.mode);
     let up = match files.config.vpn.enabled {
-        true => Some(control.block_on(interface_up(&files, &node, prepared.io()))?),
+        true => Some(control.block_on(interface_up(&files, &node, userspace, prepared.io()))?),
         false => None,
     };
-    let keep = if up.is_some() { Keep::NetAdmin } else { Keep::Nothing };
+    let keep = if up.is_some() && !userspace { Keep::NetAdmin } else { Keep::Nothing };
     let group = shared_with(&files)?;
     drop_privileges(Target::owner_of(&files.state.dir)?, keep)?;
 
@@ -250,7 +258,7 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let (sender, requests) = mpsc::channel(REQUESTS);
     let (interface, device) = up.unzip();
     let version = options.version;
-    let parts = Parts { mode, version, files, keys, node, swarm, data, interface, requests };
+    let parts = Parts { mode, version, files, keys, node, swarm, data, interface, userspace, requests };
     let mut controller = Controller::new(parts)?;
     controller.services.serve(arriving, &io);
     let handle = NodeHandle::new(sender, io);
@@ -307,9 +315,10 @@ fn allow_many_sessions() {
 async fn interface_up(
     files: &Files,
     node: &Node,
+    userspace: bool,
     io: &Handle,
-) -> Result<(Interface, TunDevice), DaemonError> {
-    Interface::up(interface_settings(files, node), node.membership().own_addrs(), io).await
+) -> Result<(Interface, AnyDevice), DaemonError> {
+    Interface::up(interface_settings(files, node, userspace), node.membership().own_addrs(), io).await
 }
 
 fn control_runtime() -> Result<runtime::Runtime, DaemonError> {

@@ -150,6 +150,13 @@ pub fn health(node: &Controller) -> Vec<HealthItem> {
     if !refused.is_empty() {
         add("packets-refused", Severity::Warning, format!("packets refused: {refused}"), None);
     }
+    if let Some(interface) = &node.interface
+        && interface.userspace().is_some()
+    {
+        let text =
+            "no interface: programs here reach peers through `peerup nc`, `peerup socks` and `peerup exec`";
+        add("userspace", Severity::Info, text.into(), None);
+    }
     if node.interface.is_none() && node.files.config.vpn.enabled {
         add("interface-down", Severity::Warning, "the overlay interface is down".into(), Some("peerup up"));
     }

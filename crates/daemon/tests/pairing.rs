@@ -427,7 +427,7 @@ impl Host {
 
     fn options(&self) -> Options {
         let config_file: PathBuf = self.dir.path().join("config.yaml");
-        Options { config_file, started_by_up: false, version: "test" }
+        Options { config_file, started_by_up: false, userspace: false, version: "test" }
     }
 
     async fn start(&self) -> Arc<dyn Runtime> {

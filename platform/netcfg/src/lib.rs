@@ -35,7 +35,7 @@ pub use error::{NetlinkError, NetworkError};
 pub use firewall::{InputFirewall, input_firewall};
 pub use journal::JournalError;
 #[cfg(target_os = "linux")]
-pub use linux::{HostNetwork, check_range, cleanup};
+pub use linux::{HostNetwork, PrivateNetwork, check_range, cleanup, set_up_private};
 pub use overlay::Overlay;
 pub use range::{RangeConflict, RangeError, free_range};
 #[cfg(not(target_os = "linux"))]

@@ -24,16 +24,20 @@ mod linux;
 mod memory;
 mod name;
 mod options;
+#[cfg(target_os = "linux")]
+mod passed;
 #[cfg(not(target_os = "linux"))]
 mod unsupported;
 
 pub use error::TunError;
 #[cfg(target_os = "linux")]
-pub use linux::TunDevice;
+pub use linux::{TunDevice, obstacle};
 pub use memory::MemoryTun;
 pub use options::{Offload, TunOptions};
+#[cfg(target_os = "linux")]
+pub use passed::{NewTun, PassedTun};
 #[cfg(not(target_os = "linux"))]
-pub use unsupported::TunDevice;
+pub use unsupported::{TunDevice, obstacle};
 
 use std::future::Future;
 use std::io;

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice};
 
-use tun_rs::{AsyncDevice, DeviceBuilder};
+use tun_rs::{AsyncDevice, DeviceBuilder, SyncDevice};
 
 use crate::name::is_interface_name;
 use crate::{Device, Offload, TunError, TunOptions, VNET_HEADER_LEN};
@@ -40,17 +40,35 @@ impl TunDevice {
     /// As [`Self::create`], with offload where it is asked for and the kernel grants it.
     pub fn create_with(name: &str, options: TunOptions) -> Result<Self, TunError> {
         let mtu = options.mtu;
-        if !is_interface_name(name) {
-            return Err(TunError::BadName { interface: name.into() });
-        }
-        if mtu < MIN_MTU {
-            return Err(TunError::BadMtu { mtu, min: MIN_MTU });
-        }
-        check_node()?;
+        check(name, mtu)?;
         let device = build(name, options).map_err(|error| explain(name, error))?;
         let offload = device.tcp_gso().then(|| Offload { uso: device.udp_gso() });
         Ok(Self { device, name: name.into(), mtu, offload })
     }
+}
+
+/// What stands between this user and the driver, whatever the capabilities: `None` when nothing does.
+pub fn obstacle() -> Option<TunError> {
+    check_node().err()
+}
+
+fn check(name: &str, mtu: u16) -> Result<(), TunError> {
+    if !is_interface_name(name) {
+        return Err(TunError::BadName { interface: name.into() });
+    }
+    if mtu < MIN_MTU {
+        return Err(TunError::BadMtu { mtu, min: MIN_MTU });
+    }
+    check_node()
+}
+
+/// A device that this process does not read itself.
+pub(crate) fn new_sync(name: &str, options: TunOptions) -> Result<SyncDevice, TunError> {
+    check(name, options.mtu)?;
+    let build = |offload| builder(name, options.mtu, offload).build_sync();
+    let wanted = options.offload && cfg!(target_endian = "little");
+    let device = if wanted { build(true).or_else(|_| build(false)) } else { build(false) };
+    device.map_err(|error| explain(name, error))
 }
 
 impl Device for TunDevice {
@@ -119,13 +137,12 @@ fn build(name: &str, options: TunOptions) -> io::Result<AsyncDevice> {
 /// The queue length stays at the driver's default here: the ioctl that sets it is closed to user namespaces, the
 /// netlink message that `peerup-netcfg` sends is not.
 fn build_with(name: &str, mtu: u16, offload: bool) -> io::Result<AsyncDevice> {
-    DeviceBuilder::new()
-        .name(name)
-        .mtu(mtu)
-        .packet_information(false)
-        .offload(offload)
-        .inherit_enable_state()
-        .build_async()
+    builder(name, mtu, offload).build_async()
+}
+
+fn builder(name: &str, mtu: u16, offload: bool) -> DeviceBuilder {
+    let builder = DeviceBuilder::new().name(name).mtu(mtu).packet_information(false);
+    builder.offload(offload).inherit_enable_state()
 }
 
 /// Opens the node once before the driver is asked for anything: only here "not allowed" can be told from

@@ -8,6 +8,11 @@ use crate::{Device, Offload, TunError, TunOptions};
 /// A TUN device of this host. There is none.
 pub struct TunDevice(Infallible);
 
+/// There is no driver.
+pub fn obstacle() -> Option<TunError> {
+    Some(TunError::Unsupported)
+}
+
 impl TunDevice {
     pub fn create(_name: &str, _mtu: u16) -> Result<Self, TunError> {
         Err(TunError::Unsupported)

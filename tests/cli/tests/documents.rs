@@ -11,7 +11,7 @@ use peerup_cli_tests::peerup;
 
 const ID: &str = "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx";
 /// What ends a command line for the shell.
-const ENDS: &[&str] = &["#", "|", "&", "&&", ";", ">"];
+const ENDS: &[&str] = &["#", "|", "&", "&&", ";", ">", ">>"];
 
 #[test]
 fn every_command_line_in_the_documents_is_understood() {
@@ -20,8 +20,11 @@ fn every_command_line_in_the_documents_is_understood() {
     for document in documents(&root) {
         let text = fs::read_to_string(&document).unwrap();
         for line in commands(&text) {
-            // With --help last, every word before it is still parsed, and nothing is done.
-            let output = Command::new(peerup()).args(arguments(&line)).arg("--help").output().unwrap();
+            // With --help last, every word before it is still parsed, and nothing is done. What follows `--` is a
+            // command of its own.
+            let words = arguments(&line);
+            let own = words.iter().take_while(|word| *word != "--");
+            let output = Command::new(peerup()).args(own).arg("--help").output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "{}: `{line}`: {said}", document.display());
             seen += 1;

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-netmon", 2),
     ("peerup-portmap", 2),
     ("peerup-service", 2),
+    ("peerup-userns", 2),
     ("peerup-clock", 2),
     ("peerup-telemetry", 2),
     ("peerup-relay", 3),

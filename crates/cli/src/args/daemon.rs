@@ -11,6 +11,10 @@ pub enum Daemon {
         /// Exit when the interface goes down, and report readiness to the command that is waiting
         #[arg(long, hide = true)]
         started_by_up: bool,
+
+        /// Do without an interface, which needs no privilege: connections end in the daemon
+        #[arg(long)]
+        userspace: bool,
     },
     /// Show what the daemon says about itself
     Status(Json),

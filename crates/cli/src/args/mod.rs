@@ -114,6 +114,14 @@ pub enum Command {
     Config(Config),
     /// Print the peer ID behind a name
     Resolve(Resolve),
+    /// Connect standard input and output to a port of a peer, for ssh's ProxyCommand
+    Nc(crate::command::nc::Nc),
+    /// Run a SOCKS5 and HTTP CONNECT proxy into the overlay
+    Socks(crate::command::socks::Socks),
+    /// Run a command in which the overlay is the network, without privileges
+    Exec(crate::command::exec::Exec),
+    /// Print lines for ~/.ssh/config that make `ssh NAME` work without an interface
+    SshConfig,
     /// Print shell completions
     Completions { shell: Shell },
     /// Write manual pages

@@ -45,6 +45,10 @@ pub struct Up {
     /// Stay in the foreground and log to the terminal
     #[arg(long)]
     pub foreground: bool,
+
+    /// Do without an interface, which needs no privilege: connections end in the daemon
+    #[arg(long)]
+    pub userspace: bool,
 }
 
 #[derive(Debug, Args)]

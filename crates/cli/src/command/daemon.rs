@@ -17,8 +17,8 @@ use crate::{
 
 pub fn run(context: &Context, command: Option<Daemon>) -> Result<Exit, Failure> {
     match command {
-        None => start(context, false),
-        Some(Daemon::Start { started_by_up }) => start(context, started_by_up),
+        None => start(context, false, false),
+        Some(Daemon::Start { started_by_up, userspace }) => start(context, started_by_up, userspace),
         Some(Daemon::Status(args)) => status(context, &args),
         Some(Daemon::Services(args)) => services(context, &args),
         Some(Daemon::Connect(args)) => connect(context, args),
@@ -31,8 +31,8 @@ pub fn run(context: &Context, command: Option<Daemon>) -> Result<Exit, Failure> 
 }
 
 /// Blocks until the daemon has stopped. With `started_by_up`, standard output is the pipe that `up` reads.
-pub fn start(context: &Context, started_by_up: bool) -> Result<Exit, Failure> {
-    let outcome = start_daemon(context, started_by_up);
+pub fn start(context: &Context, started_by_up: bool, userspace: bool) -> Result<Exit, Failure> {
+    let outcome = start_daemon(context, started_by_up, userspace);
     if started_by_up && let Err(failure) = &outcome {
         // After readiness the pipe is gone and this goes nowhere.
         let _ = announce(&encode(Err(failure)));
@@ -40,11 +40,11 @@ pub fn start(context: &Context, started_by_up: bool) -> Result<Exit, Failure> {
     outcome.map(|()| Exit::Ok)
 }
 
-fn start_daemon(context: &Context, started_by_up: bool) -> Result<(), Failure> {
+fn start_daemon(context: &Context, started_by_up: bool, userspace: bool) -> Result<(), Failure> {
     init_logging()?;
     let file = context.place.node_file()?;
     let terminal = context.terminal;
-    backend::run_daemon(file, started_by_up, |ready: Readiness| {
+    backend::run_daemon(file, started_by_up, userspace, |ready: Readiness| {
         // Whoever waited may have gone; the daemon runs on.
         let _ = if started_by_up {
             announce(&encode(Ok(ready))).map_err(Failure::output)

@@ -7,12 +7,14 @@ mod daemon;
 mod doctor;
 mod down;
 mod events;
+pub mod exec;
 mod init;
 mod invite;
 mod ip;
 mod join;
 mod local;
 mod man;
+pub mod nc;
 mod netcheck;
 mod peers;
 mod ping;
@@ -23,6 +25,8 @@ mod relay_setup;
 mod resolve;
 mod service;
 pub mod service_unit;
+pub mod socks;
+mod ssh_config;
 mod status;
 mod up;
 mod verify;
@@ -87,6 +91,10 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Proxy(args) => proxy::run(&context, args),
         Command::Config(command) => config::run(&context, command),
         Command::Resolve(args) => resolve::run(&context, &args),
+        Command::Nc(args) => nc::run(&context, &args),
+        Command::Socks(args) => socks::run(&context, &args),
+        Command::Exec(args) => exec::run(&context, &args),
+        Command::SshConfig => ssh_config::run(&context),
         Command::Completions { shell } => completions(&context, shell),
         Command::Man(args) => man::run(&context, &args),
         Command::Version(args) => print_version(&context, "peerup", &args),

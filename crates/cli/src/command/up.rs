@@ -1,35 +1,84 @@
 //! `peerup up`: returns when the interface is up. A daemon that runs is asked; otherwise one is started, in the
 //! background unless told otherwise, and its readiness line is waited for.
 
-use std::{env, ffi::OsString, fs::File, path::Path};
+use std::{env, ffi::OsString};
 
+use peerup_config::VpnMode;
 use peerup_control::{Client, ClientError, Runtime};
-use peerup_service::{Background, detach, has_net_admin};
+use peerup_service::{Background, detach};
+use peerup_tun::TunError;
 
 use super::{Context, block_on, daemon};
 use crate::{
     args::Up,
+    backend::{TunObstacle, tun_obstacle},
     failure::{Exit, Failure},
     place::NodeFiles,
     readiness::{READY_LIMIT, Readiness, decode},
 };
 
-const TUN_DEVICE: &str = "/dev/net/tun";
-
 pub fn run(context: &Context, args: &Up) -> Result<Exit, Failure> {
     let node = context.place.load_node()?;
     if let Some(ready) = ask_running(context, &node)? {
+        check_kind(context, args, &ready)?;
         ready.print(&context.terminal)?;
         return Ok(Exit::Ok);
     }
-    if node.config.vpn.enabled {
-        check_privileges()?;
-    }
+    let userspace = node.config.vpn.enabled && is_userspace(context, args, &node)?;
     if args.foreground {
-        return daemon::start(context, false);
+        return daemon::start(context, false, userspace);
     }
-    start_in_background(&node)?.print(&context.terminal)?;
+    start_in_background(&node, userspace)?.print(&context.terminal)?;
     Ok(Exit::Ok)
+}
+
+/// A daemon that runs stays as it is.
+fn check_kind(context: &Context, args: &Up, ready: &Readiness) -> Result<(), Failure> {
+    match (args.userspace, ready.is_userspace()) {
+        (true, false) if ready.interface.is_some() => Err(Failure::new("the daemon runs with an interface")
+            .exit(Exit::Conflict)
+            .hint("`peerup down`, then `peerup up --userspace`")),
+        (false, true) if tun_obstacle().is_none() => context
+            .terminal
+            .note("the daemon runs without an interface; `peerup down` and `peerup up` give it one"),
+        (_, _) => Ok(()),
+    }
+}
+
+/// Whether to do without an interface: asked for, or, with `vpn.mode: auto`, for want of the right to make one, and
+/// then it is said.
+fn is_userspace(context: &Context, args: &Up, node: &NodeFiles) -> Result<bool, Failure> {
+    let mode = node.config.vpn.mode;
+    if args.userspace || mode == VpnMode::Userspace {
+        return Ok(true);
+    }
+    let Some(obstacle) = tun_obstacle() else { return Ok(false) };
+    let ways = ways(&obstacle);
+    if mode == VpnMode::Tun {
+        let failure = Failure::of(&obstacle).exit(Exit::NotAuthorised);
+        return Err(failure.hint(ways.join("\n      ")));
+    }
+    context.terminal.warn(format_args!("note: {obstacle}; going on without an interface"))?;
+    ways.iter().try_for_each(|way| context.terminal.warn(format_args!("      {way}")))?;
+    Ok(true)
+}
+
+/// The three ways to bring a node up, each a command that works here.
+fn ways(obstacle: &TunObstacle) -> Vec<String> {
+    let program = program_name();
+    let first = match obstacle {
+        TunObstacle::Driver(TunError::NodeMissing | TunError::NoDriver(_)) => "sudo modprobe tun && ",
+        TunObstacle::Driver(_) | TunObstacle::Capability => "",
+    };
+    let open = match obstacle {
+        TunObstacle::Driver(TunError::NodeForbidden(_)) => "sudo chmod 666 /dev/net/tun && ",
+        TunObstacle::Driver(_) | TunObstacle::Capability => "",
+    };
+    vec![
+        format!("{first}sudo {program} up"),
+        format!("{first}{open}sudo setcap cap_net_admin+ep {program} && {program} up"),
+        format!("{program} up --userspace"),
+    ]
 }
 
 /// What a running daemon says; `None` when there is none.
@@ -48,34 +97,13 @@ fn ask_running(context: &Context, node: &NodeFiles) -> Result<Option<Readiness>,
     Ok(Some(report.into()))
 }
 
-/// Says exactly what is missing before a daemon would fail on it.
-fn check_privileges() -> Result<(), Failure> {
-    if !Path::new(TUN_DEVICE).exists() {
-        return Err(Failure::new(format!("{TUN_DEVICE} does not exist: the kernel has no TUN driver"))
-            .hint("load it with `sudo modprobe tun`; in a container, pass --device /dev/net/tun"));
-    }
-    if !has_net_admin() {
-        return Err(Failure::new(
-            "creating the interface needs CAP_NET_ADMIN, which this process does not have",
-        )
-        .exit(Exit::NotAuthorised)
-        .hint(format!("run `sudo peerup up`, or once `sudo setcap cap_net_admin+ep {}`", program_name())));
-    }
-    File::options().read(true).write(true).open(TUN_DEVICE).map(drop).map_err(|error| {
-        Failure::of(&error)
-            .while_doing(format_args!("cannot open {TUN_DEVICE}"))
-            .exit(Exit::NotAuthorised)
-            .hint("run `sudo peerup up`")
-    })
-}
-
 fn program_name() -> String {
     env::current_exe().map_or_else(|_| "$(command -v peerup)".to_owned(), |path| path.display().to_string())
 }
 
-fn start_in_background(node: &NodeFiles) -> Result<Readiness, Failure> {
+fn start_in_background(node: &NodeFiles, userspace: bool) -> Result<Readiness, Failure> {
     let log = || format!("the log is {}", node.state.log.display());
-    let line = spawn(node)?.wait_ready(READY_LIMIT).map_err(|error| {
+    let line = spawn(node, userspace)?.wait_ready(READY_LIMIT).map_err(|error| {
         let exit = if matches!(error, peerup_service::ReadyError::Timeout { .. }) {
             Exit::Timeout
         } else {
@@ -86,10 +114,12 @@ fn start_in_background(node: &NodeFiles) -> Result<Readiness, Failure> {
     decode(&line).map_err(|failure| failure.while_doing("the daemon did not start").also_hint(&log()))
 }
 
-fn spawn(node: &NodeFiles) -> Result<Background, Failure> {
+fn spawn(node: &NodeFiles, userspace: bool) -> Result<Background, Failure> {
     let program = env::current_exe()
         .map_err(|error| Failure::of(&error).while_doing("cannot find the peerup program"))?;
     let config = node.file.clone().into_os_string();
-    let words = ["daemon", "start", "--started-by-up", "--config"].map(OsString::from);
-    detach(&program, words.into_iter().chain([config]), &node.state.log).map_err(|error| Failure::of(&error))
+    let mode = if userspace { &["--userspace"][..] } else { &[] };
+    let words = ["daemon", "start", "--started-by-up"].iter().chain(mode).chain(&["--config"]);
+    detach(&program, words.map(OsString::from).chain([config]), &node.state.log)
+        .map_err(|error| Failure::of(&error))
 }

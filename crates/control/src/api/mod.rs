@@ -5,6 +5,7 @@ mod config;
 mod event;
 mod lookup;
 mod netcheck;
+mod open;
 mod overview;
 mod pairing;
 mod ping;
@@ -19,6 +20,7 @@ pub use lookup::{ResolveReport, ResolveRequest, ResolveSource};
 pub use netcheck::{
     FamilyCheck, InterfaceCheck, NetcheckReport, PortMappingCheck, PortMappingState, ProbeCheck, RelayCheck,
 };
+pub use open::{OpenReport, OpenRequest};
 pub use overview::{
     HealthItem, Overview, OverviewClass, PathOverview, PeerOverview, Reachability, RelayOverview, RelayState,
     SCHEMA, SelfOverview, Severity,

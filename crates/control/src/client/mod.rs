@@ -4,6 +4,7 @@
 //! no daemon.
 
 mod lines;
+mod open;
 mod runtime;
 
 use std::{

@@ -27,6 +27,8 @@ pub(super) enum Form {
     DataOrText,
     /// One JSON object per line, for as long as the caller listens.
     Lines,
+    /// Status 101, and the connection is no HTTP any more.
+    Upgrade,
     /// A JSON document without envelope.
     Document,
 }

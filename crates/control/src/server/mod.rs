@@ -208,6 +208,7 @@ async fn answer_connection(stream: UnixStream, router: Router, mut stopping: wat
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+            .with_upgrades()
     );
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

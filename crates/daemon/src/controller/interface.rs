@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use peerup_control::api::UpReport;
+use peerup_control::{ApiError, ErrorKind, api::UpReport};
 use peerup_node::Node;
 use tokio::sync::oneshot;
 
@@ -11,6 +11,7 @@ use crate::{
     data::Command,
     error::{DaemonError, describe},
     files::Files,
+    front::{Dialer, Doors},
     interface::{Interface, InterfaceSettings},
 };
 
@@ -18,10 +19,11 @@ impl Controller {
     pub async fn bring_up(&mut self) -> Result<UpReport, DaemonError> {
         let already_up = self.interface.is_some();
         if !already_up {
-            let settings = interface_settings(&self.files, &self.node);
+            let settings = interface_settings(&self.files, &self.node, self.userspace);
             let addresses = self.node.membership().own_addrs();
             let (interface, device) = Interface::up(settings, addresses, self.data.io()).await?;
             self.interface = Some(interface);
+            self.open_ports();
             self.data.send(Command::Attach(device)).await;
             self.route(self.hosts.clone()).await;
         }
@@ -39,6 +41,32 @@ impl Controller {
         undone.map(|()| Some(name))
     }
 
+    /// Lets peers reach `service_ports` on this host's loopback, where connections end in this process.
+    pub(super) fn open_ports(&self) {
+        if let Some(network) = self.interface.as_ref().and_then(Interface::userspace) {
+            network.set_open_ports(self.files.config.service_ports.clone());
+        }
+    }
+
+    /// How programs of this host get into the overlay.
+    pub(super) fn doors(&self) -> Result<Doors, ApiError> {
+        let Some(interface) = &self.interface else {
+            return Err(
+                ApiError::new(ErrorKind::Conflict, "the overlay is down on this node").with_hint("peerup up")
+            );
+        };
+        let dialer =
+            interface.userspace().map_or(Dialer::Kernel, |network| Dialer::Userspace(network.clone()));
+        let vpn = &self.files.config.vpn;
+        Ok(Doors {
+            dialer,
+            io: self.data.io().clone(),
+            addresses: self.node.membership().own_addrs(),
+            ranges: vec![vpn.cidr.into(), self.node.membership().v6_prefix().into()],
+            mtu: vpn.mtu,
+        })
+    }
+
     pub(super) async fn route(&mut self, hosts: Vec<IpAddr>) {
         if let Some(interface) = &mut self.interface
             && let Err(error) = interface.route(&hosts).await
@@ -49,9 +77,10 @@ impl Controller {
     }
 }
 
-pub fn interface_settings(files: &Files, node: &Node) -> InterfaceSettings {
+pub fn interface_settings(files: &Files, node: &Node, userspace: bool) -> InterfaceSettings {
     let vpn = &files.config.vpn;
     InterfaceSettings {
+        userspace,
         name: vpn.interface.as_str().to_owned(),
         mtu: vpn.mtu,
         v4_range: vpn.cidr,

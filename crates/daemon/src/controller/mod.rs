@@ -22,7 +22,6 @@ use peerup_netmon::{MonitorOptions, NetMonitor, NetworkChange};
 use peerup_node::Node;
 use peerup_swarm::{Event as SwarmEvent, PathHandle, PeerSwarm, Stream};
 use peerup_trust::authorized_keys::AuthorizedKeys;
-use peerup_tun::TunDevice;
 use peerup_types::{Multiaddr, PathId, PeerId, Protocol};
 use peerup_wire::{
     control::{Control, GoodbyeReason},
@@ -36,6 +35,7 @@ use tokio::{
 use crate::{
     api::Request,
     data::{Command, DataEvent, DataPlane, PathCounters, PeerCounters},
+    device::AnyDevice,
     error::DaemonError,
     events::Readers,
     files::Files,
@@ -128,8 +128,10 @@ pub struct Controller {
     pub keys: AuthorizedKeys,
     pub node: Node,
     pub swarm: PeerSwarm,
-    pub data: DataPlane<TunDevice>,
+    pub data: DataPlane<AnyDevice>,
     pub interface: Option<Interface>,
+    /// Whether this node does without a network device.
+    pub userspace: bool,
     pub paths: BTreeMap<PathId, KnownPath>,
     pub counters: BTreeMap<PeerId, Arc<PeerCounters>>,
     pub last_seen: BTreeMap<PeerId, u64>,
@@ -180,15 +182,17 @@ pub struct Parts {
     pub keys: AuthorizedKeys,
     pub node: Node,
     pub swarm: PeerSwarm,
-    pub data: DataPlane<TunDevice>,
+    pub data: DataPlane<AnyDevice>,
     pub interface: Option<Interface>,
+    /// Whether this node does without a network device.
+    pub userspace: bool,
     pub requests: mpsc::Receiver<Request>,
 }
 
 impl Controller {
     /// Runs inside the control thread's runtime.
     pub fn new(parts: Parts) -> Result<Self, DaemonError> {
-        let Parts { mode, version, files, keys, node, swarm, data, interface, requests } = parts;
+        let Parts { mode, version, files, keys, node, swarm, data, interface, userspace, requests } = parts;
         let (done, finished) = mpsc::channel(DONE);
         let watched = config::watched(&files);
         let standing = config::Standing::new(&files, peerup_clock::now());
@@ -208,6 +212,7 @@ impl Controller {
             swarm,
             data,
             interface,
+            userspace,
             paths: BTreeMap::new(),
             counters: BTreeMap::new(),
             last_seen: BTreeMap::new(),

@@ -39,6 +39,7 @@ impl Controller {
             Request::Events(reply) => drop(reply.send(self.follow_events())),
             Request::Metrics(reply) => drop(reply.send(self.metrics_page())),
             Request::Config(reply) => drop(reply.send(view::config(self))),
+            Request::Doors(reply) => drop(reply.send(self.doors())),
             Request::Reload(reply) => {
                 self.reload().await;
                 let problem = self.config_problem.clone().or_else(|| self.keys_problem.clone());

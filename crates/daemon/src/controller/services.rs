@@ -107,6 +107,7 @@ impl Controller {
         self.services.change(|offers| {
             offers.configure(&config.services, &config.service_ports, &config.protocols.ping_pong);
         });
+        self.open_ports();
         self.offer();
     }
 

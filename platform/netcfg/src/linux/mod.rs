@@ -3,8 +3,10 @@
 mod link;
 mod netlink;
 mod occupied;
+mod private;
 mod undo;
 
+pub use private::{PrivateNetwork, set_up_private};
 pub use undo::cleanup;
 
 use std::collections::BTreeSet;

@@ -113,6 +113,11 @@ impl Netlink {
         answer(self.handle.route().add(host_route(index, destination)).execute()).await
     }
 
+    /// A route for everything in `range`.
+    pub(super) async fn add_range_route(&self, index: u32, range: IpNet) -> Result<(), NetlinkError> {
+        answer(self.handle.route().add(link_route(index, range)).execute()).await
+    }
+
     pub(super) async fn remove_host_route(
         &self,
         index: u32,
@@ -156,8 +161,12 @@ fn host_address(index: u32, address: IpAddr) -> AddressMessage {
 }
 
 fn host_route(index: u32, destination: IpAddr) -> RouteMessage {
-    let mut route = route(destination.into(), RouteType::Unicast).output_interface(index);
-    if destination.is_ipv4() {
+    link_route(index, destination.into())
+}
+
+fn link_route(index: u32, destination: IpNet) -> RouteMessage {
+    let mut route = route(destination, RouteType::Unicast).output_interface(index);
+    if matches!(destination, IpNet::V4(_)) {
         // A route without gateway leads to the link itself (rtnetlink(7), RT_SCOPE_LINK); IPv6 has no scopes here.
         route = route.scope(RouteScope::Link);
     }

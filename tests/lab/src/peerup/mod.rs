@@ -7,6 +7,7 @@ mod node;
 mod pair;
 mod relay;
 mod status;
+mod user;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ pub use node::{Invitation, Node};
 pub use pair::{INVITER, JOINER, Pair, natted};
 pub use relay::Relay;
 pub use status::{PathView, PeerView, Status};
+pub use user::{USER_ID, User};
 
 use crate::host::Host;
 use crate::process::Cmd;

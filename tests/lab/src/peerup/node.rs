@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Status, binary, peerup};
+use super::{Status, User, binary, peerup};
 use crate::host::Host;
 use crate::process::{Cmd, Output, Process, Show};
 
@@ -19,11 +19,17 @@ const COMMAND: Duration = Duration::from_secs(40);
 pub struct Node {
     host: Host,
     show: Show,
+    user: Option<User>,
 }
 
 impl Node {
     pub fn new(host: Host, show: Show) -> Self {
-        Self { host, show }
+        Self { host, show, user: None }
+    }
+
+    /// The node of a user without privileges.
+    pub fn of_user(user: User, show: Show) -> Self {
+        Self { host: user.host().clone(), show, user: Some(user) }
     }
 
     pub fn host(&self) -> &Host {
@@ -36,12 +42,17 @@ impl Node {
 
     /// Where the node keeps everything.
     pub fn dir(&self) -> PathBuf {
-        self.host.dir().join("home/.config/peerup")
+        let home = self.user.as_ref().map_or_else(|| self.host.dir().join("home"), User::home);
+        home.join(".config/peerup")
     }
 
     /// `peerup WORDS…`.
     pub fn cmd<W: Into<String>>(&self, words: impl IntoIterator<Item = W>) -> Result<Cmd> {
-        Ok(peerup(&self.host, words)?.deadline(COMMAND).show(self.show))
+        let cmd = match &self.user {
+            None => peerup(&self.host, words)?,
+            Some(user) => user.cmd(&binary()?.display().to_string()).args(words),
+        };
+        Ok(cmd.deadline(COMMAND).show(self.show))
     }
 
     /// Runs `peerup WORDS…` and insists on exit code 0.

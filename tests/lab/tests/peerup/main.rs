@@ -14,6 +14,7 @@ mod pairing;
 mod paths;
 mod reach;
 mod refusals;
+mod rootless;
 mod services;
 mod switches;
 mod teardown;

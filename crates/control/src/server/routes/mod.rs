@@ -8,6 +8,7 @@ mod config;
 mod events;
 mod lifecycle;
 mod node;
+mod open;
 mod openapi;
 mod pairing;
 mod services;
@@ -41,6 +42,7 @@ fn groups() -> Group {
         .merge(config::group())
         .merge(events::group())
         .merge(services::group())
+        .merge(open::group())
 }
 
 pub(super) fn router(runtime: Shared, cookie: Cookie, observer: Option<RequestObserver>) -> Router {

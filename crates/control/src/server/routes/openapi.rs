@@ -47,7 +47,7 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
         "summary": endpoint.summary,
         "parameters": parameters(endpoint, generator),
         "responses": {
-            "200": {"description": "done", "content": content(endpoint, generator)},
+            success(endpoint.form): {"description": "done", "content": content(endpoint, generator)},
             "default": {
                 "description": "what was attempted and why it failed",
                 "content": {"application/json": {"schema": generator.subschema_for::<crate::error::ApiError>()}},
@@ -60,6 +60,10 @@ fn operation(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     operation
 }
 
+fn success(form: Form) -> &'static str {
+    if form == Form::Upgrade { "101" } else { "200" }
+}
+
 fn content(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
     let answer = (endpoint.answer)(generator);
     let envelope = |answer: &Schema| json!({"schema": {"type": "object", "required": ["data"], "properties": {"data": answer}}});
@@ -69,6 +73,8 @@ fn content(endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
             json!({"application/json": envelope(&answer), "text/plain": {"schema": {"type": "string"}}})
         }
         Form::Lines => json!({"application/x-ndjson": {"schema": answer}}),
+        // The answer has no body; the header carries it.
+        Form::Upgrade => json!({"application/json": {"schema": answer}}),
         Form::Document => json!({"application/json": {"schema": answer}}),
     }
 }

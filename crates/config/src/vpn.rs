@@ -1,0 +1,59 @@
+//! `vpn.mode`: what stands between this machine and the overlay.
+
+use std::{fmt, str::FromStr};
+
+use crate::error::{Excerpt, Problem};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VpnMode {
+    /// An interface where this process may make one, else none.
+    #[default]
+    Auto,
+    /// An interface, or no start.
+    Tun,
+    /// No interface: connections end in the daemon.
+    Userspace,
+}
+
+impl VpnMode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tun => "tun",
+            Self::Userspace => "userspace",
+        }
+    }
+}
+
+impl FromStr for VpnMode {
+    type Err = Problem;
+
+    fn from_str(text: &str) -> Result<Self, Problem> {
+        [Self::Auto, Self::Tun, Self::Userspace]
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or_else(|| Problem::VpnMode { found: Excerpt::new(text) })
+    }
+}
+
+impl fmt::Display for VpnMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_mode_has_its_word_and_others_are_refused() {
+        for mode in [VpnMode::Auto, VpnMode::Tun, VpnMode::Userspace] {
+            assert_eq!(mode.to_string().parse::<VpnMode>().unwrap(), mode);
+        }
+        assert_eq!(
+            "kernel".parse::<VpnMode>().unwrap_err().to_string(),
+            "`kernel` is none of auto, tun and userspace"
+        );
+    }
+}
