@@ -74,7 +74,7 @@ impl Controller {
                 let _ = reply.send(self.services.proxies.rows(|peer| view::display_name(self, peer)));
             }
             ServiceRequest::AddProxy { proxy, reply } => {
-                let added = self.services.proxies.add(proxy).map_err(|_| too_many_proxies());
+                let added = self.services.proxies.add(proxy).ok_or_else(too_many_proxies);
                 let _ = reply.send(added);
             }
             ServiceRequest::RemoveProxy { id, reply } => {

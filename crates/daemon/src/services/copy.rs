@@ -61,8 +61,8 @@ pub async fn copy<L: Side, R: Side>(
     let copied = poll_fn(|cx| {
         // Even with nothing to send: a lazily negotiated stream opens with the first flush, and in many protocols
         // the server speaks first.
-        let up = up.poll(&mut local, &mut remote, sent, cx).map_err(Fault::from_up)?;
-        let down = down.poll(&mut remote, &mut local, received, cx).map_err(Fault::from_down)?;
+        let up = up.poll(&mut local, &mut remote, sent, cx).map_err(Fault::going_up)?;
+        let down = down.poll(&mut remote, &mut local, received, cx).map_err(Fault::going_down)?;
         if up.is_ready() && down.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
     })
     .await;
@@ -80,14 +80,14 @@ enum Fault {
 }
 
 impl Fault {
-    fn from_up(self) -> CopyError {
+    fn going_up(self) -> CopyError {
         match self {
             Self::Source(error) => CopyError::Local(error),
             Self::Sink(error) => CopyError::Remote(error),
         }
     }
 
-    fn from_down(self) -> CopyError {
+    fn going_down(self) -> CopyError {
         match self {
             Self::Source(error) => CopyError::Remote(error),
             Self::Sink(error) => CopyError::Local(error),

@@ -63,14 +63,14 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Returns the new proxy's ID, or gives it back when there are too many.
-    pub fn add(&mut self, proxy: Proxy) -> Result<String, Proxy> {
+    /// The new proxy's ID; `None`, and no proxy, when there are too many.
+    pub fn add(&mut self, proxy: Proxy) -> Option<String> {
         if self.open.len() >= PROXIES {
-            return Err(proxy);
+            return None;
         }
         self.last += 1;
         self.open.insert(self.last, proxy);
-        Ok(id(self.last))
+        Some(id(self.last))
     }
 
     pub fn remove(&mut self, wanted: &str) -> bool {

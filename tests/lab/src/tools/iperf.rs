@@ -43,6 +43,12 @@ impl Iperf {
         figures(&report(tcp(client, address, seconds))?, 0)
     }
 
+    /// As [`Iperf::tcp`], to another port: a proxy's.
+    pub fn tcp_to_port(&self, client: &Host, address: &str, port: &str, seconds: u32) -> Result<Figures> {
+        let _server = self.serve()?;
+        figures(&report(tcp(client, address, seconds).args(["-p", port]))?, 0)
+    }
+
     /// UDP at `mbit` for `seconds`.
     ///
     /// A datagram that reached the host and found iperf3's socket full is no loss of the network's: on a busy
