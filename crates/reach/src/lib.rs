@@ -40,3 +40,13 @@ pub use lookups::Lookups;
 pub use nat::{Filtering, Mapping, Sighting};
 pub use observe::Reach;
 pub use probe::{StunFindings, StunProbe};
+
+/// An instant to count from; which one does not matter.
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests count from it and never compare it with the time of day"
+)]
+fn now_for_tests() -> std::time::Instant {
+    std::time::Instant::now()
+}

@@ -71,10 +71,11 @@ impl Lookups {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::now_for_tests;
 
     #[test]
     fn an_absent_peer_is_looked_for_after_a_while_and_then_less_and_less() {
-        let (mut lookups, peer, start) = (Lookups::default(), PeerId::random(), Instant::now());
+        let (mut lookups, peer, start) = (Lookups::default(), PeerId::random(), now_for_tests());
         let mut asked = Vec::new();
         for second in 0..7200 {
             if !lookups.poll([peer], start + Duration::from_secs(second)).is_empty() {
@@ -87,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_came_back_is_a_new_case_when_it_goes_again() {
-        let (mut lookups, peer, now) = (Lookups::default(), PeerId::random(), Instant::now());
+        let (mut lookups, peer, now) = (Lookups::default(), PeerId::random(), now_for_tests());
         lookups.poll([peer], now);
         assert_eq!(lookups.poll([peer], now + FIRST), [peer]);
         assert!(lookups.poll([], now + FIRST).is_empty());
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_claimed_addresses_is_listened_to_for_a_moment_each_minute() {
-        let (mut lookups, peer, now) = (Lookups::default(), PeerId::random(), Instant::now());
+        let (mut lookups, peer, now) = (Lookups::default(), PeerId::random(), now_for_tests());
         let heard = |lookups: &mut Lookups, now| (0..1000).filter(|_| lookups.listens(peer, now)).count();
         assert_eq!(heard(&mut lookups, now), MAX_HEARD as usize);
         assert_eq!(heard(&mut lookups, now + WINDOW / 2), 0);

@@ -273,6 +273,7 @@ impl Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::now_for_tests;
 
     fn addr(text: &str) -> Multiaddr {
         text.parse().unwrap()
@@ -302,7 +303,7 @@ mod tests {
         seen(&mut reach, 1, "198.51.100.1", "14001");
         assert_eq!(reach.mapping(), NatMapping::Unknown);
         seen(&mut reach, 2, "198.51.100.2", "14001");
-        let report = reach.report(Instant::now());
+        let report = reach.report(now_for_tests());
         assert_eq!(report.v4.behaviour, NatMapping::EndpointIndependent);
         assert_eq!((report.v4.translated, report.v4.keeps_port), (Some(true), Some(false)));
         assert_eq!((report.grade, report.reachable), (Grade::C, Some(false)));
@@ -314,7 +315,7 @@ mod tests {
         seen(&mut reach, 1, "198.51.100.1", "14001");
         seen(&mut reach, 2, "198.51.100.2", "14002");
         assert_eq!(reach.mapping(), NatMapping::AddressAndPortDependent);
-        assert_eq!(reach.report(Instant::now()).grade, Grade::D);
+        assert_eq!(reach.report(now_for_tests()).grade, Grade::D);
         reach.handle_closed(PathId(2));
         assert_eq!(reach.mapping(), NatMapping::Unknown);
     }
@@ -341,12 +342,12 @@ mod tests {
         ] {
             reach.handle_observed(PathId(1), &relay, &addr(nonsense));
         }
-        assert_eq!(reach.report(Instant::now()).v4, Mapping::default());
+        assert_eq!(reach.report(now_for_tests()).v4, Mapping::default());
     }
 
     #[test]
     fn udp_is_blocked_when_a_relay_with_both_transports_stays_on_tcp() {
-        let (mut reach, now) = (home(), Instant::now());
+        let (mut reach, now) = (home(), now_for_tests());
         reach.handle_opened(PathId(1), &addr("/ip4/198.51.100.1/tcp/7777"), true, now);
         assert_eq!(reach.report(now + UDP_PATIENCE / 2).udp, None);
         assert_eq!(reach.report(now + UDP_PATIENCE).udp, Some(false));
@@ -357,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_relay_that_has_only_tcp_says_nothing_about_udp() {
-        let (mut reach, now) = (home(), Instant::now());
+        let (mut reach, now) = (home(), now_for_tests());
         reach.handle_opened(PathId(1), &addr("/ip4/198.51.100.1/tcp/7777"), false, now);
         assert_eq!(reach.report(now + UDP_PATIENCE * 2).udp, None);
     }
@@ -376,7 +377,7 @@ mod tests {
         ];
         let filtering = Filtering::AddressAndPortDependent;
         reach.handle_stun(40000, StunFindings { asked: 2, answered: 2, sightings, filtering, rtt: None });
-        let report = reach.report(Instant::now());
+        let report = reach.report(now_for_tests());
         assert_eq!(report.v4.behaviour, NatMapping::AddressAndPortDependent);
         assert_eq!(report.v4.external, Some("203.0.113.9:14001".parse().unwrap()), "of the listen socket");
         assert_eq!((report.filtering, report.udp), (filtering, Some(true)));
@@ -388,19 +389,19 @@ mod tests {
         seen(&mut reach, 1, "198.51.100.1", "25000");
         let mapped = addr("/ip4/203.0.113.9/udp/25000/quic-v1");
         reach.handle_tested(&mapped, false);
-        assert_eq!(reach.report(Instant::now()).filtering, Filtering::AddressAndPortDependent);
+        assert_eq!(reach.report(now_for_tests()).filtering, Filtering::AddressAndPortDependent);
         reach.handle_tested(&mapped, true);
-        let report = reach.report(Instant::now());
+        let report = reach.report(now_for_tests());
         assert_eq!((report.filtering, report.reachable), (Filtering::AddressDependent, Some(true)));
 
         let mut public = Reach::default();
         let address = "203.0.113.9".parse().unwrap();
         public.handle_interfaces(vec![Interface { name: "eth0".into(), address, tunnel: false }]);
         seen(&mut public, 1, "198.51.100.1", "25000");
-        assert_eq!(public.report(Instant::now()).reachable, Some(true));
+        assert_eq!(public.report(now_for_tests()).reachable, Some(true));
         public.handle_tested(&mapped, false);
         assert_eq!(
-            public.report(Instant::now()).reachable,
+            public.report(now_for_tests()).reachable,
             Some(false),
             "a firewall drops what is not asked for"
         );
@@ -410,7 +411,7 @@ mod tests {
     fn the_operator_may_insist_on_being_private() {
         let mut reach = Reach::new(Vec::new(), true);
         reach.handle_tested(&addr("/ip4/203.0.113.9/udp/1/quic-v1"), true);
-        assert_eq!(reach.report(Instant::now()).reachable, Some(false));
+        assert_eq!(reach.report(now_for_tests()).reachable, Some(false));
     }
 
     #[test]
@@ -418,7 +419,7 @@ mod tests {
         let stale = addr("/ip4/198.51.100.77/udp/25000/quic-v1");
         let good = addr("/ip4/203.0.113.9/udp/25000/quic-v1");
         let mut reach = Reach::new(vec![stale.clone(), good], false);
-        let now = Instant::now();
+        let now = now_for_tests();
         assert!(reach.report(now).stale.is_empty(), "nobody looked");
         seen(&mut reach, 1, "198.51.100.1", "25000");
         assert_eq!(reach.report(now).stale, [stale]);
@@ -430,7 +431,7 @@ mod tests {
 
     #[test]
     fn another_network_is_a_fresh_start() {
-        let (mut reach, now) = (home(), Instant::now());
+        let (mut reach, now) = (home(), now_for_tests());
         seen(&mut reach, 1, "198.51.100.1", "14001");
         seen(&mut reach, 2, "198.51.100.2", "14001");
         reach.handle_network_changed(now);

@@ -254,7 +254,7 @@ mod tests {
     use peerup_types::NatMapping;
 
     use super::*;
-    use crate::Mapping;
+    use crate::{Mapping, now_for_tests};
 
     const HOST: &str = "192.168.1.5";
     const PORT: u16 = 25000;
@@ -344,7 +344,7 @@ mod tests {
     }
 
     fn run(world: &mut World) -> (StunFindings, Duration) {
-        let start = Instant::now();
+        let start = now_for_tests();
         let mut now = start;
         let servers: Vec<SocketAddr> = world.servers.iter().map(|(address, _)| *address).collect();
         let ids = (0..StunProbe::IDS).map(|n| [n as u8; 12]);
@@ -412,7 +412,7 @@ mod tests {
 
     #[test]
     fn silence_ends_the_round_after_three_questions_each() {
-        let start = Instant::now();
+        let start = now_for_tests();
         let servers = [addr("198.51.100.1:3478"), addr("198.51.100.2:3478")];
         let mut probe = StunProbe::new(&servers, (0..StunProbe::IDS).map(|n| [n as u8; 12]), start);
         let (mut sent, mut now) = (0, start);
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn an_answer_from_elsewhere_than_asked_does_not_count() {
-        let now = Instant::now();
+        let now = now_for_tests();
         let server = addr("198.51.100.1:3478");
         let mut probe = StunProbe::new(&[server], [[7; 12]], now);
         let (_, request) = probe.poll_transmit().unwrap();
@@ -441,7 +441,7 @@ mod tests {
 
     #[test]
     fn a_second_address_that_leads_into_our_own_network_is_not_asked() {
-        let now = Instant::now();
+        let now = now_for_tests();
         let server = addr("198.51.100.1:3478");
         let mut probe = StunProbe::new(&[server], (0..9).map(|n| [n; 12]), now);
         let (_, request) = probe.poll_transmit().unwrap();

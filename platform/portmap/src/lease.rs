@@ -236,12 +236,12 @@ async fn ask(
 }
 
 async fn igd(gateway: Gateway, ports: Ports, options: Options) -> Result<Lease, String> {
-    let search = SearchOptions {
-        bind_addr: SocketAddr::from((gateway.local, 0)),
-        broadcast_address: options.ssdp,
-        timeout: Some(SEARCH),
-        single_search_timeout: Some(SEARCH),
-    };
+    let mut search = SearchOptions::default();
+    search.bind_addr = SocketAddr::from((gateway.local, 0));
+    search.broadcast_address = options.ssdp;
+    search.timeout = Some(SEARCH);
+    search.single_search_timeout = Some(SEARCH);
+    search.allowed_gateway_ips = vec![IpAddr::V4(gateway.address)];
     let router = search_gateway(search).await.map_err(|error| match error {
         SearchError::NoResponseWithinTimeout => "no answer".to_owned(),
         other => other.to_string(),

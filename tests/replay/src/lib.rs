@@ -8,6 +8,7 @@
 mod config;
 mod control;
 mod membership;
+mod reach;
 mod trust;
 
 pub use trust::{joins, proves};
@@ -16,6 +17,7 @@ pub use trust::{joins, proves};
 pub type Target = (&'static str, fn(&[u8]));
 
 pub const TARGETS: &[Target] = &[
+    ("address_book", reach::address_book),
     ("authorized_keys", trust::authorized_keys),
     ("code", trust::code),
     ("config_edit", config::edit),
@@ -29,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     ("packet", peerup_packet::fuzz::packet),
     ("peers_yaml", membership::peers_yaml),
     ("relay_config", config::relay),
+    ("stun", reach::stun),
     ("super_packet", peerup_packet::fuzz::super_packet),
     ("vouch", peerup_wire::fuzz::vouch),
 ];

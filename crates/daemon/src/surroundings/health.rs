@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn each_condition_has_its_code() {
-        let (now, addr) = (Instant::now(), |text: &str| text.parse().unwrap());
+        let (now, addr) = (peerup_clock::now(), |text: &str| text.parse().unwrap());
         let mut reach = Reach::new(vec![addr("/ip4/198.51.100.77/tcp/4001")], false);
         assert!(codes(&reach, now).is_empty());
         let relay = |n: u8| addr(&format!("/ip4/198.51.100.{n}/udp/7777/quic-v1"));

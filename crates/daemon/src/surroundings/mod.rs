@@ -238,15 +238,14 @@ impl Controller {
     }
 
     pub fn on_port_mapping(&mut self, state: State) {
-        let listening = self.node.addresses().has_both_transports();
-        tracing::debug!(?state, listening, "port mapping");
+        tracing::debug!(?state, "port mapping");
         if let State::Mapped { protocol, udp, tcp, .. } = &state {
             tracing::info!(%protocol, udp = udp.is_some(), tcp = tcp.is_some(), "the router forwards our port");
         }
         let mapped: Vec<Multiaddr> = match &state {
             State::Mapped { udp, tcp, .. } => {
-                let udp = udp.map(|at| quic_address(at));
-                udp.into_iter().chain(tcp.map(|at| tcp_address(at))).collect()
+                let udp = udp.map(quic_address);
+                udp.into_iter().chain(tcp.map(tcp_address)).collect()
             }
             State::Searching | State::Unavailable { .. } => Vec::new(),
         };
