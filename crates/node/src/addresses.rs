@@ -71,11 +71,6 @@ impl OwnAddresses {
         any(true) && any(false)
     }
 
-    /// Whether an interface has the address that a relay saw: nothing translates between them.
-    pub fn is_public(&self) -> bool {
-        self.public().next().is_some()
-    }
-
     /// What the operator said.
     pub(crate) fn external(&self) -> impl Iterator<Item = &Multiaddr> {
         self.external.iter()
@@ -85,10 +80,6 @@ impl OwnAddresses {
     pub(crate) fn public(&self) -> impl Iterator<Item = &Multiaddr> {
         let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();
         self.host.iter().filter(move |own| self.observed.values().any(|seen| same_ip(own, seen)))
-    }
-
-    pub fn has_observations(&self) -> bool {
-        !self.observed.is_empty()
     }
 
     pub fn observed_addresses(&self) -> impl Iterator<Item = &Multiaddr> {
@@ -174,7 +165,6 @@ mod tests {
         own.observed(PeerId::random(), &mapped);
         let expected = [addr("/ip4/203.0.113.9/tcp/4001"), mapped, addr("/ip4/192.168.1.5/udp/4001/quic-v1")];
         assert_eq!(own.candidates(), expected);
-        assert!(!own.is_public());
     }
 
     #[test]
