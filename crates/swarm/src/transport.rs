@@ -16,6 +16,7 @@ use libp2p::{
 use peerup_transport::{
     Credentials, CredentialsError,
     quic::{self, KeepAlive},
+    tcp::TunedStream,
 };
 
 use crate::{
@@ -97,6 +98,7 @@ fn unresolved(
     keep_alive: KeepAlive,
 ) -> UnderlayOnly<BoxedTransport> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        .map(|stream, _| TunedStream::new(stream.0))
         .upgrade(Version::V1Lazy)
         .authenticate(security.clone())
         .multiplex(yamux())

@@ -8,6 +8,8 @@
 //!   comes first where the CPU has it, and a listener applies its own order, so one tuned side is enough.
 //! * **Writes are gathered.** yamux writes a 12-byte header and its body separately and flushes after each frame;
 //!   [`Buffered`] makes one TLS write of many frames.
+//! * **TCP follows its path.** Cubic near by, BBR and a short kernel queue where loss or distance would hold cubic
+//!   down ([`tcp`]).
 //! * **QUIC is open.** Congestion control, windows, socket buffers and datagrams (RFC 9221) are chosen at
 //!   construction, and every connection's handle is given to a [`quic::Registry`], for RTT, loss, path MTU and
 //!   datagrams.
@@ -24,6 +26,7 @@ mod buffered;
 mod ciphers;
 mod credentials;
 pub mod quic;
+pub mod tcp;
 mod tls;
 mod verifier;
 

@@ -29,6 +29,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("peerup-service", 2),
     ("peerup-userns", 2),
     ("peerup-clock", 2),
+    ("peerup-socket", 2),
     ("peerup-telemetry", 2),
     ("peerup-relay", 3),
     ("peerup-daemon", 3),
@@ -54,6 +55,7 @@ const SIDEWAYS: &[(&str, &str, &str)] = &[
     ("peerup-node", "peerup-path", "node composes the machines"),
     ("peerup-node", "peerup-membership", "node composes the machines"),
     ("peerup-node", "peerup-router", "node composes the machines"),
+    ("peerup-transport", "peerup-socket", "a transport asks the kernel about its own connections"),
     ("peerup-swarm", "peerup-transport", "the swarm runs on transports of our own"),
     ("peerup-daemon", "peerup-relay", "a daemon can serve as peer relay with the relay's quota machine"),
 ];

@@ -1,0 +1,120 @@
+//! The stream: reads and writes as they are, and a look at the figures now and then.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{Control, Figures, Policy};
+
+/// Between two looks, in bytes written: a system call per 4 MiB is nothing, and a connection that writes less has no
+/// use for another congestion control.
+const LOOK_EVERY: u64 = 4 << 20;
+/// What one segment carries over Ethernet; good enough for a share.
+const SEGMENT: u64 = 1400;
+/// Bytes that the kernel takes beyond what it may send, on far paths: enough for the next wake-up, and a queue of a few
+/// milliseconds where the autotuned one has seconds. On short paths the buffer drains faster than it could hurt.
+const NOTSENT_LOWAT: u32 = 128 * 1024;
+
+/// A TCP connection that picks its congestion control by what the path is like.
+pub struct TunedStream {
+    stream: TcpStream,
+    policy: Policy,
+    written: u64,
+    look_at: u64,
+}
+
+impl TunedStream {
+    /// For a connection that has just been made, by either side.
+    pub fn new(stream: TcpStream) -> Self {
+        let mut tuned = Self { stream, policy: Policy::default(), written: 0, look_at: 0 };
+        tuned.look();
+        tuned
+    }
+
+    fn look(&mut self) {
+        self.look_at = self.written + LOOK_EVERY;
+        let Ok(known) = peerup_socket::tcp_figures(&self.stream) else { return };
+        let figures = Figures {
+            rtt: known.rtt,
+            rtt_variation: known.rtt_variation,
+            sent: self.written / SEGMENT,
+            retransmitted: known.retransmitted.into(),
+        };
+        if let Some(control) = self.policy.judge(figures) {
+            apply(&self.stream, control);
+        }
+    }
+
+    fn count(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(len)) = written {
+            self.written += *len as u64;
+            if self.written >= self.look_at {
+                self.look();
+            }
+        }
+    }
+}
+
+/// A kernel that does not have it, or does not let us, keeps its default.
+#[cfg(target_os = "linux")]
+fn apply(stream: &TcpStream, control: Control) {
+    let socket = SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_congestion(control.as_str().as_bytes()) {
+        tracing::debug!(%error, control = control.as_str(), "the kernel keeps its congestion control");
+    }
+    if control == Control::Bbr
+        && let Err(error) = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+    {
+        tracing::debug!(%error, "the kernel keeps its send queue");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn apply(_stream: &TcpStream, _control: Control) {}
+
+impl AsyncRead for TunedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+}
+
+impl AsyncWrite for TunedStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.count(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.count(&written);
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
