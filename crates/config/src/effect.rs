@@ -26,6 +26,10 @@ pub const NODE: &[(&str, Counts)] = &[
     ("network.resource_limits_enabled", AtRestart),
     ("network.port_mapping", AtRestart),
     ("network.stun_servers", AtOnce),
+    ("network.relay_service", AtOnce),
+    ("network.relay_reservations", AtRestart),
+    ("network.relay_circuits", AtRestart),
+    ("network.relay_rate", AtRestart),
     ("relay.addresses", AtOnce),
     ("relay.reservation_interval", AtRestart),
     ("discovery.*", AtRestart),
@@ -140,7 +144,10 @@ mod tests {
         let old =
             node("vpn: {mtu: 1400, cidr: 10.1.0.0/16}\nservices: {ssh: {local_address: 'localhost:22'}}");
         let new = node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\nnetwork: {port_mapping: off}");
-        assert_eq!(changed(&old, &new), ["node.name", "network.port_mapping", "services.ssh", "vpn.cidr", "vpn.mtu"]);
+        assert_eq!(
+            changed(&old, &new),
+            ["node.name", "network.port_mapping", "services.ssh", "vpn.cidr", "vpn.mtu"]
+        );
         assert_eq!(waiting(NODE, &old, &new), ["network.port_mapping", "vpn.cidr"]);
         assert_eq!(waiting(NODE, &old, &old), Vec::<String>::new());
     }

@@ -45,6 +45,8 @@ pub enum Problem {
     Bool { found: Excerpt },
     #[error("{found} is neither auto nor off")]
     Switch { found: Excerpt },
+    #[error("{found} is neither auto nor on nor off")]
+    RelayService { found: Excerpt },
     #[error("{found} is not a whole number from {min} to {max}")]
     Integer { found: Excerpt, min: u64, max: u64 },
     #[error("{found} is not a duration")]
@@ -165,6 +167,7 @@ impl Problem {
             Self::VersionTooNew { .. } => "upgrade peerup on this machine".into(),
             Self::Bool { .. } => "write true or false".into(),
             Self::Switch { .. } => "write auto or off".into(),
+            Self::RelayService { .. } => "write auto, on or off".into(),
             Self::Duration { .. } | Self::DurationRange { .. } => "write 30s, 10m or 1h30m".into(),
             Self::ByteSize { .. } => "write 64MB, 2GB or unlimited".into(),
             Self::Tilde { .. } => {

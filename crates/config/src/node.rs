@@ -12,6 +12,7 @@ use crate::{
     common::{Identity, Security, Telemetry, check_version},
     error::{ConfigError, Problem},
     ports::PortRange,
+    relaying::Relaying,
     resolved::Resolved,
     section::{Named, Section},
     socks::Socks,
@@ -54,6 +55,8 @@ pub struct Network {
     pub port_mapping: Switch,
     /// STUN servers to ask how the NAT maps; none by default, since each learns this machine's address.
     pub stun_servers: Vec<HostPort>,
+    /// `relay_*`: what this node carries for its peers.
+    pub relaying: Relaying,
 }
 
 /// `relay:` the relays this node uses. None are needed on a LAN.
@@ -219,6 +222,10 @@ impl Network {
                 "resource_limits_enabled",
                 "port_mapping",
                 "stun_servers",
+                "relay_service",
+                "relay_reservations",
+                "relay_circuits",
+                "relay_rate",
             ],
         )?;
         let flag = |key| Ok(section.value(key, value::boolean)?.unwrap_or(false));
@@ -233,10 +240,12 @@ impl Network {
             resource_limits_enabled: flag("resource_limits_enabled")?,
             port_mapping: section.value("port_mapping", str::parse)?.unwrap_or_default(),
             stun_servers: section.list("stun_servers", value::stun_server)?.unwrap_or_default(),
+            relaying: Relaying::read(&section)?,
         })
     }
 
     fn resolved(&self) -> Resolved {
+        let [service, reservations, circuits, rate] = self.relaying.resolved();
         Resolved::section([
             ("listen_addresses", Resolved::texts(&self.listen_addresses)),
             ("external_addresses", Resolved::texts(&self.external_addresses)),
@@ -244,6 +253,10 @@ impl Network {
             ("resource_limits_enabled", self.resource_limits_enabled.into()),
             ("port_mapping", Resolved::text(self.port_mapping)),
             ("stun_servers", Resolved::texts(&self.stun_servers)),
+            service,
+            reservations,
+            circuits,
+            rate,
         ])
     }
 }

@@ -100,6 +100,10 @@ network:
   resource_limits_enabled: false
   port_mapping: auto
   stun_servers: []
+  relay_service: auto
+  relay_reservations: 128
+  relay_circuits: 128
+  relay_rate: 16MB
 relay:
   addresses: []
   reservation_interval: 2m
@@ -149,6 +153,7 @@ fn every_key_is_read_into_its_type() {
     assert_eq!((config.network.port_mapping, config.discovery.mdns), (Switch::Off, Switch::Auto));
     let servers: Vec<String> = config.network.stun_servers.iter().map(ToString::to_string).collect();
     assert_eq!(servers, ["stun.example.org:3478", "[2001:db8::1]:3479"]);
+    assert_eq!(config.network.relaying.service, peerup_config::RelayService::Auto);
     assert_eq!(config.network.listen_addresses.len(), 1);
     assert_eq!(config.network.external_addresses.len(), 1);
     assert_eq!(config.relay.reservation_interval, Duration::from_secs(5400));
@@ -253,6 +258,8 @@ fn a_value_that_cannot_work_is_refused_where_it_stands() {
         "network: {force_private_reachability: maybe}" => Problem::Bool { .. }, 1:39;
         "discovery: {mdns: maybe}" => Problem::Switch { .. }, 1:19;
         "network: {stun_servers: [':3478']}" => Problem::HostPort { .. }, 1:26;
+        "network: {relay_service: maybe}" => Problem::RelayService { .. }, 1:26;
+        "network: {relay_circuits: 0}" => Problem::Integer { .. }, 1:27;
         "discovery: {network: My Crew}" => Problem::Name { .. }, 1:22;
         "discovery: {rendezvous: ''}" => Problem::Rendezvous { .. }, 1:25;
         "names: {Home: x}" => Problem::Name { .. }, 1:9;

@@ -9,7 +9,7 @@ use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
         JoinRequest, NetcheckReport, OpenReport, OpenRequest, Overview, PathRow, PeerRow, PingReport,
-        PingRequest, ResolveReport, ResolveRequest, StatusReport, UpReport,
+        PingRequest, ResolveReport, ResolveRequest, StatusReport, TraceReport, TraceRequest, UpReport,
     },
     error::{ApiError, ErrorKind},
 };
@@ -43,6 +43,12 @@ pub trait Runtime: Send + Sync + 'static {
     /// Looks at the network, which takes a few seconds where relays do not answer.
     fn netcheck(&self) -> Answer<'_, NetcheckReport> {
         not_offered("looking at the network")
+    }
+
+    /// The machines that packets to a peer pass.
+    fn trace(&self, request: TraceRequest) -> Answer<'_, TraceReport> {
+        let _ = request;
+        not_offered("traceroute")
     }
     /// What happens from here on. Dropping the receiver ends it.
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {

@@ -9,7 +9,7 @@ use peerup_control::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
         JoinRequest, NetcheckReport, OpenRequest, Overview, PathOverview, PathRow, PeerRow,
         PingReply as Reply, PingReport, PingRequest, PingStats, ResolveReport, ResolveRequest, ResolveSource,
-        StatusReport, UpReport,
+        StatusReport, TraceReport, TraceRequest, UpReport,
     },
 };
 use peerup_types::PeerId;
@@ -20,6 +20,7 @@ use tokio::{
 };
 
 use crate::controller::ServiceRequest;
+use crate::trace::RelayHop;
 
 /// Requests waiting for the loop; further callers wait.
 pub const REQUESTS: usize = 64;
@@ -39,6 +40,7 @@ pub enum Request {
     Netcheck(oneshot::Sender<NetcheckReport>),
     Resolve { target: String, reply: oneshot::Sender<Result<Target, ApiError>> },
     Ping { peer: PeerId, reply: PingReply },
+    RelayHop { peer: PeerId, reply: oneshot::Sender<Option<RelayHop>> },
     Invite { request: InviteRequest, reply: oneshot::Sender<Result<mpsc::Receiver<InviteEvent>, ApiError>> },
     Join { request: JoinRequest, reply: oneshot::Sender<Result<JoinReport, ApiError>> },
     AuthList(oneshot::Sender<Vec<AuthRow>>),
@@ -145,7 +147,7 @@ impl NodeHandle {
         })
     }
 
-    async fn ping_once(&self, seq: u32, peer: PeerId) -> Result<Reply, ApiError> {
+    pub(crate) async fn ping_once(&self, seq: u32, peer: PeerId) -> Result<Reply, ApiError> {
         let give_up = Instant::now() + REACH_TIMEOUT;
         loop {
             match self.ask(|reply| Request::Ping { peer, reply }).await? {
@@ -196,6 +198,10 @@ impl Runtime for NodeHandle {
 
     fn ping(&self, request: PingRequest) -> Answer<'_, PingReport> {
         Box::pin(self.ping_all(request))
+    }
+
+    fn trace(&self, request: TraceRequest) -> Answer<'_, TraceReport> {
+        Box::pin(self.trace_route(request))
     }
 
     fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {

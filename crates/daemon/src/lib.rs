@@ -28,6 +28,7 @@ mod port;
 mod process;
 mod services;
 mod surroundings;
+mod trace;
 mod userspace;
 mod view;
 mod vouch;

@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     api::{NodeHandle, REQUESTS},
-    controller::{Controller, End, Mode, Parts, interface_settings},
+    controller::{Controller, End, Mode, Parts, interface_settings, relay_limits},
     data::{Command, Prepared},
     device::AnyDevice,
     effect,
@@ -371,7 +371,10 @@ fn swarm(
         agent: format!("peerup/{version}"),
         dht_protocol: protocol::kad_protocol(network),
         overlay: vec![membership.prefix().into(), membership.v6_prefix().into()],
-        profile: Profile::Node { mdns: member && files.config.discovery.mdns.is_auto() },
+        profile: Profile::Node {
+            mdns: member && files.config.discovery.mdns.is_auto(),
+            relaying: member.then(|| relay_limits(&files.config.network.relaying)),
+        },
         authorized_protocols: if member {
             vec![protocol::TUN, protocol::INVITE]
         } else {

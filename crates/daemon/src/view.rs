@@ -10,13 +10,16 @@ use peerup_control::{
         StatusReport, Timestamp,
     },
 };
-use peerup_node::PeerView;
+use peerup_node::{PeerView, RelayUse};
 use peerup_path::{Opened, ReservationState};
 use peerup_reach::Report;
 use peerup_trust::parse_peer_id;
 use peerup_types::{CarrierKind, NatMapping, PathClass, PeerId};
 
-use crate::{api::Target, controller::Controller};
+use crate::{
+    api::Target,
+    controller::{Controller, relaying_overview},
+};
 
 pub fn overview(node: &Controller) -> Overview {
     Overview {
@@ -31,6 +34,7 @@ pub fn overview(node: &Controller) -> Overview {
         },
         peers: node.node.peers().iter().map(|peer| peer_overview(node, peer)).collect(),
         relays: relays(node),
+        relaying: relaying_overview(node),
         health: health(node),
         proxies: node.services.proxies.rows(|peer| display_name(node, peer)),
     }
@@ -66,12 +70,15 @@ fn peer_overview(node: &Controller, peer: &PeerView) -> PeerOverview {
 fn relays(node: &Controller) -> Vec<RelayOverview> {
     let overview = |relay: peerup_node::RelayView| {
         let connected = node.paths.values().any(|path| path.handle.peer == relay.relay);
-        let state = match relay.state {
-            ReservationState::Held => RelayState::Reserved,
-            ReservationState::Requested => RelayState::Connected,
-            ReservationState::Connecting if connected => RelayState::Connected,
-            ReservationState::Connecting => RelayState::Connecting,
-            ReservationState::Down => RelayState::Offline,
+        let state = match (relay.state, relay.used) {
+            (_, RelayUse::Active) => RelayState::Reserved,
+            (_, RelayUse::Standby) => RelayState::Standby,
+            (_, RelayUse::Candidate) => RelayState::Candidate,
+            (ReservationState::Held, RelayUse::Sought) => RelayState::Standby,
+            (ReservationState::Requested, RelayUse::Sought) => RelayState::Connected,
+            (ReservationState::Connecting, RelayUse::Sought) if connected => RelayState::Connected,
+            (ReservationState::Connecting, RelayUse::Sought) => RelayState::Connecting,
+            (ReservationState::Down, RelayUse::Sought) => RelayState::Offline,
         };
         RelayOverview {
             id: relay.relay,
@@ -86,7 +93,8 @@ fn relays(node: &Controller) -> Vec<RelayOverview> {
             state,
             rtt_ms: None,
             reason: match state {
-                RelayState::Reserved => None,
+                RelayState::Reserved | RelayState::Standby => None,
+                RelayState::Candidate => Some("not needed while two others hold reservations".into()),
                 RelayState::Connected => {
                     Some("no reservation granted; is this node authorized there?".into())
                 }
@@ -218,8 +226,8 @@ pub fn status(node: &Controller) -> StatusReport {
             .filter(|known| *known != NatMapping::Unknown)
             .map(|it| it.to_string()),
         stun_external_addrs: node.node.addresses().observed_addresses().map(ToString::to_string).collect(),
-        is_relaying: false,
         reachability: grade(&report),
+        is_relaying: relaying_overview(node).active,
         network: node.files.config.discovery.network.as_ref().map(ToString::to_string),
         interface: node.interface.as_ref().map(|interface| interface.name().to_owned()),
         range: Some(node.files.config.vpn.cidr.to_string()),

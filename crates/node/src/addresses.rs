@@ -71,9 +71,9 @@ impl OwnAddresses {
         any(true) && any(false)
     }
 
-    /// What the operator said.
+    /// What the operator said, and what the router forwards where it has an address of the internet itself.
     pub(crate) fn external(&self) -> impl Iterator<Item = &Multiaddr> {
-        self.external.iter()
+        self.external.iter().chain(self.mapped.iter().filter(|address| is_global(address)))
     }
 
     /// Listen addresses with an IP address that an observer saw: nothing translates between them.

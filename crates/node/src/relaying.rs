@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, time::Instant};
 
-use peerup_path::{Opened, Reservation, ReservationState};
+use peerup_path::{Opened, Reservation, ReservationState, Role, group};
 use peerup_types::{Multiaddr, PathClass, PathId, PeerId, Protocol};
 use peerup_wire::control::Control;
 
@@ -88,8 +88,9 @@ impl Node {
     }
 
     /// identify finished on a path to a member: `observed` is the address under which it sees us.
-    pub fn handle_seen_as(&mut self, path: PathId, observed: &Multiaddr) {
-        self.reached.handle_identified(path, observed);
+    /// `true` when that proves one more address.
+    pub fn handle_seen_as(&mut self, path: PathId, observed: &Multiaddr) -> bool {
+        self.reached.handle_identified(path, observed)
     }
 
     /// Members that relay and hold a reservation of ours, with their addresses.
@@ -132,11 +133,21 @@ impl Node {
         }
     }
 
-    /// A member says where it relays. Addresses that it thinks reachable are worth a dial, too.
+    /// A member says where it relays. Addresses that it thinks reachable are worth a dial, also for the transports that
+    /// are not connected yet: it shows us under which address each of ours is seen.
     pub(crate) fn learn_offer(&mut self, peer: PeerId, offered: &[Multiaddr], now: Instant) {
         let Some(member) = self.members.get_mut(&peer) else { return };
+        let direct = |(path, ..): &(&Opened, _, _)| path.kind.class == PathClass::Direct;
+        let mut connected: Vec<_> =
+            member.ready().into_iter().filter(direct).map(|(path, ..)| group(&path.remote)).collect();
         for address in self.peer_relays.handle_offer(peer, offered) {
-            member.handle_address(address, now);
+            if connected.is_empty() {
+                member.handle_address(address, now);
+            } else if !connected.contains(&group(&address)) {
+                connected.push(group(&address));
+                let (addresses, role) = (vec![address], Role::Dialer);
+                self.actions.push_back(Action::Dial { peer, addresses, role });
+            }
         }
         self.follow_relays(now);
     }
@@ -201,9 +212,11 @@ impl Node {
         let configured = self.relays.values().filter(|relay| place(relay) < 4);
         let configured =
             configured.filter_map(|relay| Some((place(relay), relay.relay(), relay.addresses().first()?)));
-        let peers =
-            self.peer_relays.usable().into_iter().filter(|(relay, _)| !self.relays.contains_key(relay));
-        let mut ways: Vec<_> = configured.chain(peers.map(|(relay, address)| (2, relay, address))).collect();
+        let peers = self.peer_relays.usable().into_iter().map(|(relay, address)| (2, relay, address));
+        let mut ways: Vec<_> = configured.chain(peers).collect();
+        // A member may be configured as a relay, too.
+        ways.sort_by_key(|(place, relay, _)| (*relay, *place));
+        ways.dedup_by_key(|(_, relay, _)| *relay);
         ways.sort_by_key(|(place, ..)| *place);
         let ways = ways.into_iter().filter(|(_, relay, _)| relay != peer).take(MAX_CIRCUITS);
         ways.map(|(_, relay, address)| circuit(address, relay, *peer)).collect()

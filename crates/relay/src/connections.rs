@@ -59,6 +59,16 @@ impl Connections {
         checked
     }
 
+    /// The reservation of a peer that stays connected ran out.
+    pub fn handle_reservation_ended(&mut self, peer: &PeerId) {
+        self.reserved.remove(peer);
+    }
+
+    /// Peers that hold a reservation.
+    pub fn reserved(&self) -> usize {
+        self.reserved.len()
+    }
+
     /// Every connection is gone.
     pub fn handle_restart(&mut self) {
         self.paths.clear();

@@ -29,6 +29,8 @@ mod watch;
 
 pub use addresses::announced;
 pub use admissions::{Admissions, OpenError};
+pub use connections::Connections;
+pub use counters::Counters;
 pub use error::RelayError;
 pub use relay::{Command, End, Relay, ServeReport};
 pub use serve::serve;

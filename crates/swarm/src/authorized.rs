@@ -30,23 +30,33 @@ use libp2p::{
     },
 };
 
-use crate::gater::Standing;
+use crate::{gater::Standing, metered::Meter};
 
 type AskStanding = Arc<dyn Fn(&PeerId) -> Standing + Send + Sync>;
 
 pub struct Authorized<B> {
     inner: B,
     standing: AskStanding,
+    meter: Option<Arc<Meter>>,
 }
 
 impl<B: NetworkBehaviour> Authorized<B> {
     /// `standing` says what a peer is at the moment of the call.
     pub fn new(inner: B, standing: impl Fn(&PeerId) -> Standing + Send + Sync + 'static) -> Self {
-        Self { inner, standing: Arc::new(standing) }
+        Self { inner, standing: Arc::new(standing), meter: None }
+    }
+
+    /// What the handlers of the behaviour inside write is counted by `meter`.
+    pub fn metered(self, meter: Arc<Meter>) -> Self {
+        Self { meter: Some(meter), ..self }
+    }
+
+    pub fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
     }
 
     fn handler(&self, peer: PeerId, inner: THandler<B>) -> Handler<THandler<B>> {
-        Handler { inner, peer, standing: self.standing.clone() }
+        Handler { inner, peer, standing: self.standing.clone(), meter: self.meter.clone() }
     }
 }
 
@@ -122,6 +132,7 @@ pub struct Handler<H> {
     inner: H,
     peer: PeerId,
     standing: AskStanding,
+    meter: Option<Arc<Meter>>,
 }
 
 impl<H> Handler<H> {
@@ -151,9 +162,12 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<H::OutboundProtocol, H::OutboundOpenInfo, H::ToBehaviour>> {
-        match self.is_authorized() {
-            true => self.inner.poll(cx),
-            false => Poll::Pending,
+        if !self.is_authorized() {
+            return Poll::Pending;
+        }
+        match &self.meter {
+            Some(meter) => meter.scope(|| self.inner.poll(cx)),
+            None => self.inner.poll(cx),
         }
     }
 

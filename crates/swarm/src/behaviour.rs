@@ -15,6 +15,7 @@ use crate::{
     autonat, candidates,
     gater::{self, Standing},
     liveness, paths,
+    serving::Serving,
 };
 
 /// Connections per peer: two transports, two families and their twins, doubled for make-before-break.
@@ -36,6 +37,7 @@ pub struct Behaviour {
     pub kad: kad::Behaviour<kad::store::MemoryStore>,
     pub relay_client: Toggle<relay::client::Behaviour>,
     pub relay_server: Toggle<relay::Behaviour>,
+    pub serving: Toggle<Serving>,
     pub dcutr: Toggle<Authorized<dcutr::Behaviour>>,
     pub mdns: Toggle<mdns::tokio::Behaviour>,
     pub autonat_client: Toggle<autonat::Client>,
@@ -79,6 +81,20 @@ impl RelayLimits {
                 may_open_circuits(standing(&peer))
             })],
         }
+    }
+
+    /// The same for a node that relays: members only, whatever else it admits.
+    pub fn to_member_config(
+        &self,
+        standing: impl Fn(&PeerId) -> Standing + Clone + Send + 'static,
+    ) -> relay::Config {
+        let members = move |peer: &PeerId| match standing(peer) {
+            Standing::Authorized => Standing::Authorized,
+            Standing::Infrastructure | Standing::Anybody | Standing::Guest | Standing::Stranger => {
+                Standing::Stranger
+            }
+        };
+        self.to_config(members)
     }
 }
 

@@ -18,12 +18,14 @@ use tokio::runtime::Handle;
 use crate::{
     authorized::Authorized,
     autonat,
-    behaviour::{self, Behaviour},
+    behaviour::{self, Behaviour, RelayLimits},
     candidates,
     config::{BuildError, Profile, SwarmConfig},
     gater::{self, Standing},
     liveness::{self, Rhythm},
+    metered::Meter,
     paths::{self, InboundStream, Protocols},
+    serving::Serving,
     transport,
 };
 
@@ -36,8 +38,13 @@ const DIAL_CONCURRENCY: NonZeroU8 = NonZeroU8::new(24).expect("not zero");
 
 pub type Built = (Swarm<Behaviour>, mpsc::Receiver<InboundStream>);
 
-/// `first_path` continues the numbering of a swarm that this one replaces.
-pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError> {
+/// `first_path` continues the numbering of a swarm that this one replaces; `relaying` is what a member may carry for
+/// others.
+pub fn build(
+    config: &SwarmConfig,
+    first_path: u64,
+    relaying: Option<(RelayLimits, Arc<Meter>)>,
+) -> Result<Built, BuildError> {
     let _io = config.io.enter();
     let own = config.keypair.public().to_peer_id();
     let (sender, inbound) = mpsc::channel(INBOUND_QUEUE);
@@ -59,6 +66,9 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
     let rhythm = if node { Rhythm::NODE } else { Rhythm::RELAY };
     let ping = liveness::Behaviour::new(rhythm, paths.standing());
     let relay_server = relay_server(own, &config.profile, paths.standing());
+    let serving = relaying.map(|(limits, meter)| {
+        Serving::new(own, limits.to_member_config(paths.standing()), paths.standing(), meter)
+    });
     let dcutr = node.then(|| Authorized::new(dcutr::Behaviour::new(own), paths.standing()));
     let autonat_client = node.then(|| autonat::client(paths.standing()));
     let autonat_server = (!node).then(|| autonat::server(paths.standing()));
@@ -72,6 +82,7 @@ pub fn build(config: &SwarmConfig, first_path: u64) -> Result<Built, BuildError>
         kad: behaviour::kad(own, dht, if node { kad::Mode::Client } else { kad::Mode::Server }),
         relay_client: Toggle::from(relay_client),
         relay_server: Toggle::from(relay_server),
+        serving: Toggle::from(serving),
         dcutr: Toggle::from(dcutr),
         mdns: Toggle::from(multicast_dns(own, &config.profile)),
         autonat_client: Toggle::from(autonat_client),
@@ -106,7 +117,7 @@ fn relay_server(
 
 /// Multicast DNS is a convenience: a host without multicast works without it.
 fn multicast_dns(own: PeerId, profile: &Profile) -> Option<mdns::tokio::Behaviour> {
-    let Profile::Node { mdns: true } = profile else { return None };
+    let Profile::Node { mdns: true, .. } = profile else { return None };
     mdns::tokio::Behaviour::new(mdns::Config::default(), own)
         .inspect_err(|error| tracing::warn!(%error, "multicast DNS is not available"))
         .ok()

@@ -1,5 +1,7 @@
 //! What a swarm is built from.
 
+use std::num::NonZeroU64;
+
 use futures::channel::mpsc;
 use ipnet::IpNet;
 use libp2p::identity::Keypair;
@@ -10,10 +12,18 @@ use crate::{behaviour::RelayLimits, paths::InboundStream, transport};
 /// What kind of process the swarm serves.
 #[derive(Debug, Clone)]
 pub enum Profile {
-    /// A member: circuits through relays, hole punching, optionally multicast DNS.
-    Node { mdns: bool },
+    /// A member: circuits through relays, hole punching, optionally multicast DNS, and able to relay for other members.
+    Node { mdns: bool, relaying: Option<PeerRelaying> },
     /// A relay server.
     Relay(RelayLimits),
+}
+
+/// What a node carries for other members once it is told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerRelaying {
+    pub limits: RelayLimits,
+    /// All circuits together, both directions together; `None` is unlimited.
+    pub bytes_per_second: Option<NonZeroU64>,
 }
 
 #[derive(Clone)]

@@ -26,6 +26,29 @@ pub struct DialError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DialId(pub(crate) ConnectionId);
 
+/// Why a relay gave no reservation or no circuit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RelayRefusal {
+    /// A limit is reached, or the asker may not ask.
+    Limit,
+    /// The destination holds no reservation.
+    NoReservation,
+    /// The destination did not take the circuit.
+    Unreachable,
+    Other,
+}
+
+impl RelayRefusal {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Limit => "limit",
+            Self::NoReservation => "no-reservation",
+            Self::Unreachable => "unreachable",
+            Self::Other => "other",
+        }
+    }
+}
+
 /// What the swarm reports. Packets are not among it.
 #[derive(Debug)]
 pub enum Event {
@@ -86,6 +109,11 @@ pub enum Event {
     },
     /// Relay server: `peer` asked for a reservation or a circuit and got none.
     RelayRefused {
+        peer: PeerId,
+        reason: RelayRefusal,
+    },
+    /// Relay server: the reservation of a connected `peer` ran out.
+    ReservationEnded {
         peer: PeerId,
     },
     /// Relay server: a circuit was granted or ended.

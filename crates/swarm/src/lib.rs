@@ -14,6 +14,7 @@
 //! - [`underlay`]: overlay addresses are never dialed, so the network cannot be carried through itself.
 //! - [`candidates`]: NAT-mapped addresses as relays observed them become hole-punching candidates; identify 0.48
 //!   alone rewrites the port and so loses what a port-changing NAT mapped.
+//! - [`serving`]: a node relays for members, at addresses that are known to be reachable, and [`metered`] counts it.
 //! - supervision: a panic inside libp2p rebuilds the swarm and is reported as [`Event::Restarted`]; identity, TUN
 //!   and trust live outside and survive.
 #![forbid(unsafe_code)]
@@ -29,17 +30,19 @@ mod endpoint;
 mod event;
 mod gater;
 mod liveness;
+mod metered;
 mod paths;
 mod refusals;
 mod reset;
 mod security;
+mod serving;
 mod shell;
 mod transport;
 mod underlay;
 
 pub use behaviour::RelayLimits;
-pub use config::{BuildError, Profile, SwarmConfig};
-pub use event::{DialError, DialId, Event, ListenError};
+pub use config::{BuildError, PeerRelaying, Profile, SwarmConfig};
+pub use event::{DialError, DialId, Event, ListenError, RelayRefusal};
 pub use gater::{Admission, Decision};
 pub use libp2p::Stream;
 pub use libp2p::metrics::Registry;

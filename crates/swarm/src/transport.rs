@@ -21,6 +21,7 @@ use peerup_transport::{
 
 use crate::{
     closing::BoundedClose,
+    metered::Metered,
     security::{SecurityError, TlsThenNoise},
     underlay::UnderlayOnly,
 };
@@ -102,11 +103,11 @@ fn unresolved(
         .upgrade(Version::V1Lazy)
         .authenticate(security.clone())
         .multiplex(yamux())
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Metered::new(BoundedClose::new(muxer)))));
     let quic = quic::Transport::new(
         quic::Config::new(credentials).keep_alive(keep_alive).handshake_timeout(CONNECT_TIMEOUT),
     )
-    .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)));
+    .map(|(peer, connection), _| (peer, StreamMuxerBox::new(Metered::new(connection))));
     let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
     UnderlayOnly::new(TransportTimeout::new(direct, CONNECT_TIMEOUT).boxed(), overlay.to_vec())
 }

@@ -13,7 +13,8 @@ use peerup_control::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, HealthItem, InviteEvent, InviteRequest,
         JoinReport, JoinRequest, Overview, OverviewClass, PathOverview, PathRow, PeerOverview, PeerRow,
         PingReply, PingReport, PingRequest, PingStats, Reachability, ReachabilityGrade, ResolveReport,
-        ResolveRequest, ResolveSource, SCHEMA, SelfOverview, StatusReport, Timestamp, UpReport,
+        ResolveRequest, ResolveSource, SCHEMA, SelfOverview, StatusReport, Timestamp, TraceHop, TraceReport,
+        TraceRequest, UpReport,
     },
 };
 use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
@@ -111,7 +112,8 @@ impl Runtime for Node {
             ..home()
         }));
         Box::pin(async {
-            Ok(Overview { schema: SCHEMA, this, peers, relays: vec![], health, proxies: vec![] })
+            let (relays, relaying) = (vec![], Default::default());
+            Ok(Overview { schema: SCHEMA, this, peers, relays, relaying, health, proxies: vec![] })
         })
     }
 
@@ -209,6 +211,23 @@ impl Runtime for Node {
             health: vec![],
         };
         Box::pin(async { Ok(report) })
+    }
+
+    fn trace(&self, request: TraceRequest) -> Answer<'_, TraceReport> {
+        let hop = |hop, peer_id, name: &str, address: &str, rtt_ms| TraceHop {
+            hop,
+            peer_id,
+            name: Some(name.into()),
+            address: Some(address.into()),
+            rtt_ms: Some(rtt_ms),
+            error: None,
+        };
+        let hops = vec![
+            hop(1, own_id(), "relay-server/0.1.0", "/ip4/203.0.113.50/tcp/7777", 12.5),
+            hop(2, peer_id(), "home", "10.64.0.2", 30.25),
+        ];
+        let (target, path) = (request.peer, "RELAYED".into());
+        Box::pin(async move { Ok(TraceReport { target, target_id: peer_id(), path, hops }) })
     }
 
     /// Tells what the script says and ends.

@@ -53,6 +53,16 @@ pub struct Ping {
 }
 
 #[derive(Debug, Args)]
+pub struct Traceroute {
+    /// Name, overlay address or peer ID
+    pub peer: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Resolve {
     /// Name or peer ID
     pub name: String,

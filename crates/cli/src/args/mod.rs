@@ -21,7 +21,7 @@ use crate::command::{Bugreport, Doctor, Events, Ip, Man, Verify, Wait, Whois};
 pub use auth::{Auth, AuthFile};
 pub use config::{Config, ShowConfig};
 pub use daemon::Daemon;
-pub use look::{Peers, Ping, Resolve, Status};
+pub use look::{Peers, Ping, Resolve, Status, Traceroute};
 pub use node::{Down, Init, Up};
 pub use pairing::{Invite, Join};
 pub use relay::Relay;
@@ -87,6 +87,8 @@ pub enum Command {
     Doctor(Doctor),
     /// Collect what a report of a problem needs, without secrets
     Bugreport(Bugreport),
+    /// Name the relay on the way to a peer, and measure how far each is
+    Traceroute(Traceroute),
     /// Print this node's peer ID
     Whoami(Json),
     /// Edit authorized_keys: who may connect

@@ -28,6 +28,7 @@ pub mod service_unit;
 pub mod socks;
 mod ssh_config;
 mod status;
+mod traceroute;
 mod up;
 mod verify;
 mod wait;
@@ -80,6 +81,7 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Events(args) => events::run(&context, &args),
         Command::Doctor(args) => doctor::run(&context, &args),
         Command::Bugreport(args) => bugreport::run(&context, &args),
+        Command::Traceroute(args) => traceroute::run(&context, &args),
         Command::Whoami(args) => whoami::run(&context, &args),
         Command::Auth(command) => auth::run(&context, command),
         Command::Verify(args) => verify::run(&context, &args),

@@ -149,6 +149,7 @@ fn local_overview(node: &NodeFiles) -> Result<Overview, Failure> {
         },
         peers: keys.entries().map(|entry| local_peer(node, entry)).collect(),
         relays: vec![],
+        relaying: Default::default(),
         health: vec![HealthItem {
             code: "daemon-not-running".into(),
             severity: Severity::Error,

@@ -30,6 +30,7 @@ fn page_within(
     let mut lines = verdict(overview, status, width);
     lines.extend(table(overview, now).render(width, terminal));
     lines.extend(overview.proxies.iter().map(proxy));
+    lines.extend(relaying(overview));
     lines.extend(overview.health.iter().map(|item| health(item, terminal)));
     lines
 }
@@ -93,6 +94,8 @@ fn relay(relay: &RelayOverview) -> String {
             let rtt = relay.rtt_ms.map(|rtt| format!(" {rtt:.0}ms")).unwrap_or_default();
             format!("relay {name} ok{rtt}")
         }
+        RelayState::Standby => format!("relay {name} standby"),
+        RelayState::Candidate => format!("relay {name} not needed"),
         RelayState::Connected => format!("relay {name} no reservation"),
         RelayState::Connecting => format!("relay {name} connecting"),
         RelayState::Offline => format!("relay {name} offline"),
@@ -104,6 +107,25 @@ fn proxy(proxy: &ProxyRow) -> String {
     let ProxyRow { id, listen_address, peer, service, sessions, .. } = proxy;
     let (received, sent) = (units::bytes(proxy.rx_bytes), units::bytes(proxy.tx_bytes));
     format!("{id}  {listen_address} → {peer}:{service}  {sessions} open  {received} / {sent}")
+}
+
+/// What this node carries for others, once it carries anything.
+fn relaying(overview: &Overview) -> Option<String> {
+    let relaying = &overview.relaying;
+    let busy = relaying.reservations > 0 || relaying.circuits > 0 || relaying.bytes > 0;
+    if !relaying.active || !busy {
+        return None;
+    }
+    let rate = relaying.max_bytes_per_s.map(|rate| format!(", at most {}/s", units::bytes(rate)));
+    Some(format!(
+        "relaying for peers: {} of {} reservations, {} of {} circuits, {}{}",
+        relaying.reservations,
+        relaying.max_reservations,
+        relaying.circuits,
+        relaying.max_circuits,
+        units::bytes(relaying.bytes),
+        rate.unwrap_or_default(),
+    ))
 }
 
 fn table(overview: &Overview, now: Timestamp) -> Table {
@@ -196,7 +218,9 @@ fn dash() -> String {
 
 #[cfg(test)]
 mod tests {
-    use peerup_control::api::{PathOverview, Reachability, ReachabilityGrade, SelfOverview};
+    use peerup_control::api::{
+        OverviewClass, PathOverview, Reachability, ReachabilityGrade, RelayingOverview, SelfOverview,
+    };
     use peerup_types::{CarrierKind, Family};
 
     use super::*;
@@ -214,6 +238,7 @@ mod tests {
         pi       10.64.0.9   relay vps1  12.4ms  0.4%  0 / 0       now
           why: symmetric NAT both sides
         phone    10.64.0.12  offline     -       -     -           2d ago
+        relaying for peers: 2 of 128 reservations, 1 of 128 circuits, 117M, at most 16M/s
         ! warning: udp-blocked-here - this network drops UDP; using TCP
         ");
     }
@@ -280,6 +305,16 @@ mod tests {
                 rtt_ms: Some(18.0),
                 reason: None,
             }],
+            relaying: RelayingOverview {
+                active: true,
+                reservations: 2,
+                max_reservations: 128,
+                circuits: 1,
+                max_circuits: 128,
+                bytes: 123_000_000,
+                max_bytes_per_s: Some(16 << 20),
+                ..RelayingOverview::default()
+            },
             health: vec![HealthItem {
                 code: "udp-blocked-here".into(),
                 severity: Severity::Warning,

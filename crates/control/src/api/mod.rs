@@ -9,10 +9,12 @@ mod open;
 mod overview;
 mod pairing;
 mod ping;
+mod relaying;
 mod rows;
 mod services;
 mod text;
 mod timestamp;
+mod trace;
 
 pub use config::ConfigReport;
 pub use event::{Event, Happening, PathBrief};
@@ -27,6 +29,7 @@ pub use overview::{
 };
 pub use pairing::{InviteEvent, InviteRequest, JoinReport, JoinRequest};
 pub use ping::{PingReply, PingReport, PingRequest, PingStats};
+pub use relaying::{RelayServiceWord, RelayingOverview};
 pub use rows::{
     AuthAdd, AuthEdit, AuthRow, DownReport, PathRow, PeerRow, ReachabilityGrade, StatusReport, StatusWord,
     UpReport,
@@ -34,3 +37,4 @@ pub use rows::{
 pub use services::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 pub use text::{PlainText, Row};
 pub use timestamp::Timestamp;
+pub use trace::{TraceHop, TraceReport, TraceRequest};

@@ -6,7 +6,7 @@ use peerup_types::{CarrierKind, Family, PathClass, PathKind, PeerId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ProxyRow, Timestamp};
+use super::{ProxyRow, RelayingOverview, Timestamp};
 
 /// The schema number of [`Overview`].
 pub const SCHEMA: u32 = 1;
@@ -18,6 +18,9 @@ pub struct Overview {
     pub this: SelfOverview,
     pub peers: Vec<PeerOverview>,
     pub relays: Vec<RelayOverview>,
+    /// What this node carries for others. Absent in the answers of earlier daemons.
+    #[serde(default)]
+    pub relaying: RelayingOverview,
     pub health: Vec<HealthItem>,
     /// Listeners that lead to services of peers.
     #[serde(default)]
@@ -133,6 +136,10 @@ pub struct RelayOverview {
 pub enum RelayState {
     /// Connected, and peers can reach this node through it.
     Reserved,
+    /// Connected with a reservation, and takes over when the active one is lost.
+    Standby,
+    /// Configured, and not needed while two others hold reservations.
+    Candidate,
     /// Connected, without a reservation.
     Connected,
     Connecting,
@@ -189,6 +196,7 @@ mod tests {
                 reason: None,
             }],
             relays: vec![],
+            relaying: RelayingOverview::default(),
             health: vec![],
             proxies: vec![],
         };
@@ -199,6 +207,9 @@ mod tests {
             "peers": [{"id": id, "name": null, "ips": [], "path": null, "rtt_ms": null, "loss": 0.0, "rx_bytes": 0,
                 "tx_bytes": 0, "last_seen": null, "reason": null}],
             "relays": [],
+            "relaying": {"service": "off", "active": false, "reason": null, "addresses": [], "reservations": 0,
+                "max_reservations": 0, "circuits": 0, "max_circuits": 0, "circuits_opened": 0, "bytes": 0,
+                "max_bytes_per_s": null, "refused": {}, "reserved_at": []},
             "health": [],
             "proxies": [],
         });

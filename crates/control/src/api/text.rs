@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     AuthRow, PathRow, PeerRow, PingReply, PingReport, PingStats, ProxyRow, ResolveReport, ServiceRow,
-    StatusReport,
+    StatusReport, TraceHop, TraceReport,
 };
 
 /// An answer that can be told in lines of text, each ended by a line feed.
@@ -140,6 +140,27 @@ impl Row for PingStats {
     }
 }
 
+impl PlainText for TraceReport {
+    fn plain_text(&self) -> String {
+        let hops: String = self.hops.iter().map(|hop| hop.line() + "\n").collect();
+        format!("{hops}--- path: [{}] ---\n", self.path)
+    }
+}
+
+impl Row for TraceHop {
+    fn line(&self) -> String {
+        let name = self.name.as_ref().map(|name| format!(" ({})", one_cell(name))).unwrap_or_default();
+        let address =
+            self.address.as_ref().map(|address| format!("  {}", one_cell(address))).unwrap_or_default();
+        let rtt = match (self.rtt_ms, &self.error) {
+            (Some(rtt), _) => format!("{rtt:.1}ms"),
+            (None, Some(error)) => format!("* {}", one_cell(error)),
+            (None, None) => "*".into(),
+        };
+        format!("{:>2}  {}{name}{address}  {rtt}", self.hop, head(&self.peer_id.to_string()))
+    }
+}
+
 /// The first 16 characters of a peer ID, as the original shows it.
 fn head(id: &str) -> String {
     format!("{}...", &id[..id.len().min(16)])
@@ -216,6 +237,23 @@ mod tests {
             ips: vec![],
         };
         assert_eq!(report.plain_text(), format!("home → {} (source: local_config)\n", id()));
+    }
+
+    #[test]
+    fn a_trace_names_each_hop_and_marks_one_that_did_not_answer() {
+        let hop = |hop, name: &str, rtt_ms, error: Option<&str>| TraceHop {
+            hop,
+            peer_id: id(),
+            name: Some(name.into()),
+            address: Some("/ip4/203.0.113.9/tcp/7777".into()),
+            rtt_ms,
+            error: error.map(Into::into),
+        };
+        let hops = vec![hop(1, "vps", Some(12.34), None), hop(2, "home", None, Some("no answer"))];
+        let report = TraceReport { target: "home".into(), target_id: id(), path: "RELAYED".into(), hops };
+        let expected = " 1  12D3KooWAxzCBFVt... (vps)  /ip4/203.0.113.9/tcp/7777  12.3ms\n \
+                        2  12D3KooWAxzCBFVt... (home)  /ip4/203.0.113.9/tcp/7777  * no answer\n--- path: [RELAYED] ---\n";
+        assert_eq!(report.plain_text(), expected);
     }
 
     fn id() -> PeerId {

@@ -12,7 +12,7 @@ use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
         JoinRequest, NetcheckReport, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport,
-        ResolveRequest, StatusReport, StatusWord, UpReport,
+        ResolveRequest, StatusReport, StatusWord, TraceReport, TraceRequest, UpReport,
     },
     runtime::{Answer, Runtime},
 };
@@ -48,6 +48,10 @@ impl Runtime for Client {
 
     fn netcheck(&self) -> Answer<'_, NetcheckReport> {
         Box::pin(self.get("/v1/netcheck"))
+    }
+
+    fn trace(&self, request: TraceRequest) -> Answer<'_, TraceReport> {
+        Box::pin(async move { self.ask(Method::POST, "/v1/traceroute", encode(&request), SLOW).await })
     }
 
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {

@@ -148,6 +148,7 @@ impl Runtime for FakeNode {
                 relays: vec![],
                 health: vec![],
                 proxies: vec![],
+                relaying: Default::default(),
             })
         })
     }

@@ -5,6 +5,7 @@ mod config;
 mod data;
 mod dialed;
 mod interface;
+mod relaying;
 mod requests;
 mod services;
 mod swarm;
@@ -49,6 +50,7 @@ use crate::{
 };
 
 pub use interface::interface_settings;
+pub use relaying::{Relaying, limits as relay_limits, overview as relaying_overview};
 pub use services::ServiceRequest;
 
 /// Finished tasks waiting for the loop.
@@ -141,6 +143,7 @@ pub struct Controller {
     pub done: mpsc::Sender<Done>,
     /// Relays that pairing added and the configuration does not hold yet.
     pub extra_relays: BTreeMap<PeerId, Vec<Multiaddr>>,
+    pub relaying: Relaying,
     pub pings: BTreeMap<u64, oneshot::Sender<Duration>>,
     pub hosts: Vec<IpAddr>,
     pub next_probe: u64,
@@ -221,6 +224,7 @@ impl Controller {
             services: Services::default(),
             done,
             extra_relays: BTreeMap::new(),
+            relaying: Relaying::default(),
             pings: BTreeMap::new(),
             hosts: Vec::new(),
             next_probe: 0,
@@ -370,6 +374,7 @@ impl Controller {
         self.on_surroundings_time(now);
         self.drop_expired_keys();
         self.on_config_time(now).await;
+        self.follow_relaying();
         self.tell_health(now);
         if self.persist_at.is_some_and(|at| at <= now) {
             self.persist();

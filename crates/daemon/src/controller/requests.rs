@@ -27,6 +27,7 @@ impl Controller {
             Request::Netcheck(reply) => self.netcheck(reply),
             Request::Resolve { target, reply } => drop(reply.send(view::resolve(self, &target))),
             Request::Ping { peer, reply } => self.ping(peer, reply).await,
+            Request::RelayHop { peer, reply } => drop(reply.send(self.relay_hop(&peer))),
             Request::Invite { request, reply } => {
                 let opened = self.open_invite(request);
                 let _ = reply.send(opened);

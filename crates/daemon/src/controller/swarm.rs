@@ -10,6 +10,7 @@ use crate::greet;
 impl Controller {
     pub(super) fn on_swarm(&mut self, event: Event) {
         let now = peerup_clock::now();
+        self.on_relaying(&event);
         match event {
             Event::PathOpened(handle) => self.on_opened(handle),
             Event::PathClosed { path, .. } => {
@@ -52,6 +53,9 @@ impl Controller {
                 if let Some(known) = path.and_then(|path| self.paths.get_mut(&path)) {
                     known.agent = Some(agent);
                 }
+                if path.is_some_and(|path| self.node.handle_seen_as(path, &observed)) {
+                    tracing::debug!(%peer, ?path, %observed, "a peer came unasked: the address is reachable");
+                }
                 self.node.handle_identified(peer, &listen, &observed, now);
                 if let Some(path) = path {
                     self.observe_path(path, Some(&observed));
@@ -71,9 +75,10 @@ impl Controller {
                     observer.decided(decision);
                 }
             }
-            // A relay server's events; a node serves no circuits.
+            // What we carry for others is counted above.
             Event::ReservationGranted { .. }
             | Event::RelayRefused { .. }
+            | Event::ReservationEnded { .. }
             | Event::CircuitOpened { .. }
             | Event::CircuitClosed { .. } => {}
             Event::Restarted { panic } => {

@@ -289,8 +289,8 @@ impl Relay {
             Event::ListenExpired(address) => self.listening.retain(|listening| *listening != address),
             Event::ListenFailed(error) => self.handle_listen_failed(error),
             Event::ReservationGranted { peer, renewed } => self.handle_reservation(peer, renewed),
-            Event::RelayRefused { peer } => {
-                tracing::debug!(%peer, "reservation or circuit refused");
+            Event::RelayRefused { peer, reason } => {
+                tracing::debug!(%peer, reason = reason.as_str(), "reservation or circuit refused");
                 self.counters.refused += 1;
             }
             Event::CircuitOpened { source, destination } => self.handle_circuit_opened(source, destination),
@@ -301,6 +301,7 @@ impl Relay {
             Event::Decided(decision) => self.observing.decided(decision),
             Event::Restarted { panic } => self.handle_restart(&panic),
             Event::Identified { peer, agent, .. } => tracing::debug!(%peer, agent, "identified"),
+            Event::ReservationEnded { peer } => self.connections.handle_reservation_ended(&peer),
             // A relay dials nobody and reserves nowhere.
             Event::DialFailed { .. }
             | Event::Reserved { .. }

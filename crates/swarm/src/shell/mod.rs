@@ -2,6 +2,7 @@
 
 mod lookups;
 mod rebinding;
+mod relaying;
 mod restarts;
 mod supervision;
 
@@ -28,7 +29,12 @@ use libp2p::{
 use peerup_types::PathId;
 use tokio::time::Sleep;
 
-use self::{lookups::Lookups, rebinding::Rebinding, restarts::Restarts};
+use self::{
+    lookups::Lookups,
+    rebinding::Rebinding,
+    relaying::{Relaying, relay_server_event, relaying},
+    restarts::Restarts,
+};
 use crate::{
     behaviour::{Behaviour, BehaviourEvent},
     build::build,
@@ -48,6 +54,8 @@ pub struct PeerSwarm {
     services: Services,
     listen: Vec<Multiaddr>,
     external: Vec<Multiaddr>,
+    relaying: Option<Relaying>,
+    relaying_at: Vec<Multiaddr>,
     paths: HashMap<PathId, (PeerId, ConnectionId)>,
     by_connection: HashMap<ConnectionId, PathId>,
     /// Circuit listeners and the relay each belongs to: libp2p reports loss by listener only.
@@ -67,7 +75,8 @@ pub struct PeerSwarm {
 impl PeerSwarm {
     /// Builds the transports and behaviours; nothing listens yet.
     pub fn new(config: SwarmConfig) -> Result<Self, BuildError> {
-        let (swarm, inbound) = build(&config, 0)?;
+        let relaying = relaying(&config.profile);
+        let (swarm, inbound) = build(&config, 0, relaying.clone())?;
         Ok(Self {
             config,
             swarm,
@@ -76,6 +85,8 @@ impl PeerSwarm {
             services: Services::default(),
             listen: Vec::new(),
             external: Vec::new(),
+            relaying,
+            relaying_at: Vec::new(),
             paths: HashMap::new(),
             by_connection: HashMap::new(),
             reservations: HashMap::new(),
@@ -327,7 +338,7 @@ impl PeerSwarm {
                 relay_peer_id,
                 ..
             }) => Some(Event::Reserved { relay: relay_peer_id }),
-            BehaviourEvent::RelayServer(event) => relay_server_event(event),
+            BehaviourEvent::RelayServer(event) | BehaviourEvent::Serving(event) => relay_server_event(event),
             BehaviourEvent::Dcutr(dcutr::Event { remote_peer_id, result }) => {
                 Some(Event::HolePunch { peer: remote_peer_id, success: result.is_ok() })
             }
@@ -390,30 +401,10 @@ fn record(metrics: &Metrics, event: &SwarmEvent<BehaviourEvent>) {
         BehaviourEvent::Identify(event) => metrics.record(event),
         BehaviourEvent::Ping(event) => metrics.record(event),
         BehaviourEvent::Kad(event) => metrics.record(event),
-        BehaviourEvent::RelayServer(event) => metrics.record(event),
+        BehaviourEvent::RelayServer(event) | BehaviourEvent::Serving(event) => metrics.record(event),
         BehaviourEvent::Dcutr(event) => metrics.record(event),
         // libp2p has no metrics for these.
         _ => {}
-    }
-}
-
-fn relay_server_event(event: relay::Event) -> Option<Event> {
-    match event {
-        relay::Event::CircuitReqAccepted { src_peer_id: source, dst_peer_id: destination } => {
-            Some(Event::CircuitOpened { source, destination })
-        }
-        relay::Event::CircuitClosed { src_peer_id: source, dst_peer_id: destination, .. } => {
-            Some(Event::CircuitClosed { source, destination })
-        }
-        relay::Event::ReservationReqAccepted { src_peer_id: peer, renewed } => {
-            Some(Event::ReservationGranted { peer, renewed })
-        }
-        relay::Event::ReservationReqDenied { src_peer_id: peer, .. }
-        | relay::Event::CircuitReqDenied { src_peer_id: peer, .. } => Some(Event::RelayRefused { peer }),
-        other => {
-            tracing::debug!(event = ?other, "relay");
-            None
-        }
     }
 }
 
@@ -486,7 +477,7 @@ mod tests {
             agent: String::new(),
             dht_protocol: DHT.to_owned(),
             overlay: Vec::new(),
-            profile: Profile::Node { mdns: false },
+            profile: Profile::Node { mdns: false, relaying: None },
             authorized_protocols: Vec::new(),
             guest_protocols: Vec::new(),
             services: None,

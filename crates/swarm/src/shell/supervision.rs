@@ -49,13 +49,14 @@ impl PeerSwarm {
         for address in std::mem::take(&mut self.external) {
             self.add_external_address(address);
         }
+        self.relay_at(self.relaying_at.clone());
         self.rest();
         self.pending.push_back(Event::Restarted { panic });
     }
 
     fn replace(&mut self, panic: &str) {
         let first_path = self.swarm.behaviour().paths.next_path();
-        let (swarm, inbound): Built = match build(&self.config, first_path) {
+        let (swarm, inbound): Built = match build(&self.config, first_path, self.relaying.clone()) {
             Ok(built) => built,
             // The same configuration built before; without transports there is nothing to supervise.
             Err(error) => panic!("cannot rebuild the swarm after `{panic}`: {error}"),

@@ -3,6 +3,7 @@
 
 mod hole_punching;
 mod liveness;
+mod serving;
 mod supervision;
 mod support;
 
@@ -100,7 +101,7 @@ async fn a_guest_gets_no_reservation() {
     relay.add_external_address(address.clone());
     guest.reserve(relay_id, address).unwrap();
     let refused = until(&mut relay, |event| {
-        matches!(event, Event::RelayRefused { peer } if *peer == guest_id).then_some(())
+        matches!(event, Event::RelayRefused { peer, .. } if *peer == guest_id).then_some(())
     });
     let told = async {
         loop {

@@ -14,6 +14,7 @@ mod observability;
 mod pairing;
 mod paths;
 mod reach;
+mod peerrelay;
 mod refusals;
 mod rootless;
 mod services;

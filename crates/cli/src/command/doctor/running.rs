@@ -48,6 +48,8 @@ pub fn checks(node: &NodeFiles, running: Option<&Running>) -> Vec<Check> {
         let name = name_of(relay.name.as_deref(), &relay.id);
         match relay.state {
             RelayState::Reserved => Check::ok("relay", format!("relay {name} holds a reservation")),
+            RelayState::Standby => Check::ok("relay", format!("relay {name} stands by")),
+            RelayState::Candidate => Check::ok("relay", format!("relay {name} is not needed")),
             RelayState::Connected => Check::warning("relay", format!("relay {name} grants no reservation"))
                 .hint(format!("on the relay: peerup relay authorize {}", running.overview.this.id)),
             RelayState::Connecting => Check::warning("relay", format!("relay {name}: connecting")),

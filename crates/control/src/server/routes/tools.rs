@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    api::{NetcheckReport, PingReport, PingRequest, ResolveReport, ResolveRequest},
+    api::{
+        NetcheckReport, PingReport, PingRequest, ResolveReport, ResolveRequest, TraceReport, TraceRequest,
+    },
     server::{
         answer::{Asked, Node, READ_LIMIT, Shown, Wanted, within},
         endpoint::{Endpoint, Form, Group},
@@ -22,6 +24,12 @@ pub(super) fn group() -> Group {
                 .takes::<PingRequest>()
                 .form(Form::DataOrText),
             ping,
+        )
+        .on(
+            Endpoint::post::<TraceReport>("/v1/traceroute", "The machines that packets to a peer pass")
+                .takes::<TraceRequest>()
+                .form(Form::DataOrText),
+            trace,
         )
         .on(
             Endpoint::post::<ResolveReport>("/v1/resolve", "The peer behind a name, an address or an ID")
@@ -44,6 +52,10 @@ async fn ping(node: Node, wanted: Wanted, Asked(request): Asked<PingRequest>) ->
 
 async fn netcheck(node: Node, wanted: Wanted) -> Shown<NetcheckReport> {
     wanted.show(within(NETCHECK_LIMIT, node.netcheck()).await)
+}
+
+async fn trace(node: Node, wanted: Wanted, Asked(request): Asked<TraceRequest>) -> Shown<TraceReport> {
+    wanted.show(within(PING_MARGIN, node.trace(request)).await)
 }
 
 async fn resolve(node: Node, wanted: Wanted, Asked(request): Asked<ResolveRequest>) -> Shown<ResolveReport> {

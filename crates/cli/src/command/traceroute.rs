@@ -1,0 +1,23 @@
+//! `peerup traceroute`: the relay on the way to a peer, where there is one, and the peer.
+
+use peerup_control::{
+    Runtime,
+    api::{PlainText, TraceRequest},
+};
+
+use super::{Context, block_on};
+use crate::{
+    args::Traceroute,
+    failure::{Exit, Failure},
+};
+
+pub fn run(context: &Context, args: &Traceroute) -> Result<Exit, Failure> {
+    let request = TraceRequest { peer: args.peer.clone() };
+    let report = block_on(async { Ok(context.place.daemon().await?.trace(request).await?) })?;
+    match args.json {
+        true => context.terminal.json(&report)?,
+        false => context.terminal.line(report.plain_text().trim_end())?,
+    }
+    let reached = report.hops.last().is_some_and(|hop| hop.rtt_ms.is_some());
+    Ok(if reached { Exit::Ok } else { Exit::Failure })
+}
