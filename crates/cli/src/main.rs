@@ -7,6 +7,7 @@ mod backend;
 mod command;
 mod edit;
 mod failure;
+mod lockout;
 mod place;
 mod progress;
 mod readiness;

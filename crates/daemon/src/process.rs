@@ -221,6 +221,8 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
     let files = Files::load(&options.config_file, Some(user.runtime_dir()))?;
     effect::report(&files.config);
     allow_many_sessions();
+    // Keys that were not confirmed in time do not count.
+    ConfigStore::beside(&files.config.security.authorized_keys_file).settle(peerup_clock::since_epoch())?;
     let keypair = files.identity()?;
     let keys = files.keys()?;
     let mut node = node(&files, &keypair)?;

@@ -1,6 +1,6 @@
 //! Arguments of `peerup auth`.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use peerup_types::PeerId;
@@ -42,6 +42,10 @@ pub enum Auth {
     Remove {
         #[arg(value_name = "PEER_ID", value_parser = peer_id)]
         peer: PeerId,
+
+        /// Let it connect again after this many seconds, unless `peerup config confirm` keeps it out
+        #[arg(long, value_name = "SECONDS", value_parser = crate::lockout::seconds, conflicts_with = "file")]
+        confirm: Option<Duration>,
 
         #[command(flatten)]
         file: AuthFile,

@@ -33,10 +33,6 @@ pub enum Config {
         /// How long to wait for `config confirm`, up to 24h
         #[arg(long, default_value = "5m", value_parser = confirm_timeout)]
         confirm_timeout: Duration,
-
-        /// Do not ask, although this may cut the connection that the command is typed on
-        #[arg(short, long)]
-        yes: bool,
     },
     /// Keep what `config apply` put in force
     Confirm,

@@ -19,7 +19,7 @@ use peerup_types::PeerId;
 use crate::command::{Bugreport, Doctor, Events, Ip, Man, Verify, Wait, Whois};
 
 pub use auth::{Auth, AuthFile};
-pub use config::{Config, ShowConfig};
+pub use config::{Config, ShowConfig, confirm_timeout};
 pub use daemon::Daemon;
 pub use look::{Peers, Ping, Resolve, Status, Traceroute};
 pub use node::{Down, Init, Up};

@@ -1,6 +1,6 @@
 //! Arguments of commands that make, start and stop a node.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use ipnet::Ipv4Net;
@@ -56,4 +56,8 @@ pub struct Down {
     /// Also undo what a daemon that died left behind
     #[arg(long)]
     pub cleanup: bool,
+
+    /// Come up again after this many seconds, unless `peerup config confirm` keeps the interface down
+    #[arg(long, value_name = "SECONDS", value_parser = crate::lockout::seconds, conflicts_with = "cleanup")]
+    pub confirm: Option<Duration>,
 }

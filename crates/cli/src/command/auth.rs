@@ -5,21 +5,25 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use peerup_control::{
     Client, ClientError, Runtime,
-    api::{AuthAdd, AuthRow, Timestamp},
+    api::{AuthAdd, AuthRow, ResolveRequest, Timestamp},
 };
+use peerup_service::files::ConfigStore;
 use peerup_trust::authorized_keys::{AuthorizedKeys, Entry};
 use peerup_types::PeerId;
 
 use super::{Context, block_on};
 use crate::{
     args::{Auth, AuthFile},
+    edit::tell_daemon,
     failure::{Exit, Failure},
+    lockout::{guard, overlay_session},
     place::{NodeFiles, edit_keys, read_keys_text, read_private_keys_text},
-    render::short_id,
+    render::{short_id, units},
     terminal::Colour,
 };
 
@@ -29,7 +33,7 @@ pub fn run(context: &Context, command: Auth) -> Result<Exit, Failure> {
             add(context, peer, comment, options(expires.as_deref(), ip)?, &file)
         }
         Auth::List { file, json } => list(context, &file, json),
-        Auth::Remove { peer, file } => remove(context, peer, &file),
+        Auth::Remove { peer, confirm, file } => remove(context, peer, confirm, &file),
         Auth::Validate { file } => validate(context, file),
     }
 }
@@ -86,10 +90,21 @@ fn expiry(text: &str, unix_now: u64) -> Result<u64, Failure> {
     Ok(at)
 }
 
-fn remove(context: &Context, peer: PeerId, file: &AuthFile) -> Result<Exit, Failure> {
+fn remove(
+    context: &Context,
+    peer: PeerId,
+    confirm: Option<Duration>,
+    file: &AuthFile,
+) -> Result<Exit, Failure> {
     let path = match target(context, file)? {
         Target::File(path) => path,
         Target::Node(node) => {
+            if let Some(timeout) = confirm {
+                return remove_for(context, &node, peer, timeout);
+            }
+            if types_here(&node, peer) {
+                guard(&context.terminal, &node.config, "removing this peer", None)?;
+            }
             if through_daemon(&node, async |client| Ok(client.auth_remove(peer).await?))? {
                 context
                     .terminal
@@ -101,6 +116,38 @@ fn remove(context: &Context, peer: PeerId, file: &AuthFile) -> Result<Exit, Fail
     };
     edit_keys(&path, |keys| keys.remove(&peer))?;
     context.terminal.note(format_args!("{peer} may no longer connect"))?;
+    Ok(Exit::Ok)
+}
+
+/// Whether the session that this is typed in may come from `peer`; nobody knowing counts as a yes.
+fn types_here(node: &NodeFiles, peer: PeerId) -> bool {
+    let Some(client) = overlay_session(&node.config) else { return false };
+    let mut found = None;
+    let asked = through_daemon(node, async |daemon| {
+        found = Some(daemon.resolve(ResolveRequest { name: client.to_string() }).await?.peer_id);
+        Ok(())
+    });
+    asked.is_err() || found.is_none_or(|found| found == peer)
+}
+
+/// The file changes on probation: whoever finds the deadline passed puts it back.
+fn remove_for(
+    context: &Context,
+    node: &NodeFiles,
+    peer: PeerId,
+    timeout: Duration,
+) -> Result<Exit, Failure> {
+    let file = &node.config.security.authorized_keys_file;
+    let mut keys = AuthorizedKeys::parse(&read_private_keys_text(file)?)
+        .map_err(|error| Failure::of(&error).while_doing(file.display()))?;
+    keys.remove(&peer).map_err(|error| Failure::of(&error))?;
+    ConfigStore::beside(file)
+        .apply(&keys.to_text(), peerup_clock::since_epoch(), timeout)
+        .map_err(|error| Failure::of(&error).or_hint(error.hint()))?;
+    tell_daemon(node)?;
+    let left = units::duration(timeout.as_secs());
+    context.terminal.note(format_args!("{peer} may no longer connect; taken back in {left}"))?;
+    context.terminal.note("`peerup config confirm` keeps it out")?;
     Ok(Exit::Ok)
 }
 

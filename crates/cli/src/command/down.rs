@@ -8,10 +8,11 @@ use peerup_control::{Client, ClientError, Runtime, api::DownReport};
 use peerup_service::files::{FileLock, LockError};
 use tokio::time::{sleep, timeout};
 
-use super::{Context, block_on};
+use super::{Context, block_on, config};
 use crate::{
     args::Down,
     failure::{Exit, Failure},
+    lockout::guard,
 };
 
 /// How long a daemon may take to leave after it has said that it will.
@@ -20,7 +21,15 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(15);
 const LEAVE_PAUSE: Duration = Duration::from_millis(20);
 
 pub fn run(context: &Context, args: &Down) -> Result<Exit, Failure> {
-    let state = context.place.state(&context.place.node_file()?);
+    if let Some(timeout) = args.confirm {
+        return config::down_for(context, timeout);
+    }
+    let node = context.place.node_file()?;
+    // A configuration that cannot be read must not keep anybody from going down.
+    if let Ok(node) = context.place.read_node(node.clone()) {
+        guard(&context.terminal, &node.config, "`down`", None)?;
+    }
+    let state = context.place.state(&node);
     let report = block_on(async {
         let client = match Client::connect(&state.socket, &state.cookie).await {
             Ok(client) => client,

@@ -29,6 +29,8 @@ pub struct Standing {
     unproven: Option<(String, Instant)>,
     /// When the change in force is taken back unless it is confirmed.
     pub deadline: Option<Instant>,
+    /// The same for `authorized_keys`.
+    pub keys_deadline: Option<Instant>,
     /// Keys that have changed and count after a restart.
     pub waiting: Vec<String>,
 }
@@ -40,12 +42,29 @@ impl Standing {
             built_on: files.config.clone(),
             unproven: Some((files.text.clone(), now + PROVEN_AFTER)),
             deadline: None,
+            keys_deadline: None,
             waiting: Vec::new(),
         };
         if let Err(error) = standing.settle(now) {
             tracing::error!(error = %describe(&error), "cannot tell whether the configuration is confirmed");
         }
+        standing.settle_keys(files, now);
         standing
+    }
+
+    fn settle_keys(&mut self, files: &Files, now: Instant) {
+        self.keys_deadline = match keys_store(files).settle(peerup_clock::since_epoch()) {
+            Ok(State::Pending { left }) => Some(now + left),
+            Ok(State::Settled | State::Expired) => None,
+            Err(error) => {
+                tracing::error!(error = %describe(&error), "cannot tell whether authorized_keys is confirmed");
+                None
+            }
+        };
+    }
+
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline.into_iter().chain(self.keys_deadline).min()
     }
 
     /// Looks at the marker of an unconfirmed change.
@@ -77,6 +96,7 @@ impl Controller {
             tracing::error!(%problem, "the configuration in use stays");
         }
         self.note_waiting(was_on_probation);
+        self.standing.settle_keys(&self.files, peerup_clock::now());
     }
 
     /// Makes the changed keys count that can count at once. The relays and the keys are the caller's.
@@ -151,6 +171,17 @@ impl Controller {
             }
             self.reload().await;
         }
+        if self.standing.keys_deadline.is_some_and(|at| at <= now) {
+            match keys_store(&self.files).expire() {
+                Ok(true) => tracing::warn!("authorized_keys was not confirmed in time: the former one is back"),
+                Ok(false) => {}
+                Err(error) => {
+                    self.standing.keys_deadline = Some(now + TRY_AGAIN_AFTER);
+                    return tracing::error!(error = %describe(&error), "cannot take authorized_keys back");
+                }
+            }
+            self.reload().await;
+        }
         self.archive_proven(now);
     }
 
@@ -173,8 +204,12 @@ impl Controller {
     }
 }
 
+fn keys_store(files: &Files) -> ConfigStore {
+    ConfigStore::beside(&files.config.security.authorized_keys_file)
+}
+
 /// The files whose changes are noticed.
-pub fn watched(files: &Files) -> [std::path::PathBuf; 3] {
+pub fn watched(files: &Files) -> [std::path::PathBuf; 4] {
     let pending = ConfigStore::beside(&files.config_file).paths().pending.clone();
-    [files.config.security.authorized_keys_file.clone(), files.config_file.clone(), pending]
+    [files.config.security.authorized_keys_file.clone(), files.config_file.clone(), pending, keys_store(files).paths().pending.clone()]
 }

@@ -317,7 +317,7 @@ impl Controller {
         let tick = now + if self.paths.is_empty() { IDLE_TICK } else { TICK };
         let due =
             [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout(), self.persist_at];
-        let due = due.into_iter().chain([self.surroundings.poll_timeout(), self.standing.deadline]);
+        let due = due.into_iter().chain([self.surroundings.poll_timeout(), self.standing.poll_timeout()]);
         due.into_iter().flatten().fold(tick, Instant::min)
     }
 

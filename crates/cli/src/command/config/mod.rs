@@ -6,7 +6,10 @@ mod edit;
 mod probation;
 mod show;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use peerup_config::{NodeConfig, RelayConfig, Resolved, effect};
 use peerup_control::{Client, ClientError, Runtime};
@@ -38,13 +41,19 @@ struct Parsed {
     resolved: Resolved,
     key_file: PathBuf,
     keys_file: PathBuf,
-    /// The range of the overlay; a relay has none.
-    range: Option<ipnet::Ipv4Net>,
+    /// A node's whole configuration.
+    node: Option<Box<NodeConfig>>,
 }
 
 pub fn run(context: &Context, command: Config) -> Result<Exit, Failure> {
     let file = context.place.node_file()?;
     dispatch(&Target { context, owner: Owner::Node, file }, command)
+}
+
+/// `peerup down --confirm`: the interface goes, and comes back unless that is confirmed.
+pub fn down_for(context: &Context, timeout: Duration) -> Result<Exit, Failure> {
+    let file = context.place.node_file()?;
+    probation::down(&Target { context, owner: Owner::Node, file }, timeout)
 }
 
 pub fn run_relay(context: &Context, command: Config) -> Result<Exit, Failure> {
@@ -59,7 +68,7 @@ fn dispatch(target: &Target<'_>, command: Config) -> Result<Exit, Failure> {
         Config::Set { key, value } => change::set(target, &key, &value),
         Config::Unset { key } => change::unset(target, &key),
         Config::Edit => edit::run(target),
-        Config::Apply { file, confirm_timeout, yes } => probation::apply(target, &file, confirm_timeout, yes),
+        Config::Apply { file, confirm_timeout } => probation::apply(target, &file, confirm_timeout),
         Config::Confirm => probation::confirm(target),
         Config::Rollback => probation::rollback(target),
     }
@@ -86,16 +95,16 @@ impl Target<'_> {
                 let config = NodeConfig::parse(text, base).map_err(|error| in_file(&self.file, error))?;
                 Ok(Parsed {
                     resolved: config.resolved(),
-                    range: Some(config.vpn.cidr),
-                    key_file: config.identity.key_file,
-                    keys_file: config.security.authorized_keys_file,
+                    key_file: config.identity.key_file.clone(),
+                    keys_file: config.security.authorized_keys_file.clone(),
+                    node: Some(Box::new(config)),
                 })
             }
             Owner::Relay => {
                 let config = RelayConfig::parse(text, base).map_err(|error| in_file(&self.file, error))?;
                 Ok(Parsed {
                     resolved: config.resolved(),
-                    range: None,
+                    node: None,
                     key_file: config.identity.key_file,
                     keys_file: config.security.authorized_keys_file,
                 })

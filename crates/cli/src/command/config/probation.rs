@@ -5,7 +5,12 @@
 
 use std::{fs::File, io::Read, path::Path, time::Duration};
 
-use peerup_config::{MAX_TEXT, commit::State};
+use peerup_config::{
+    MAX_TEXT,
+    commit::{CommitError, State},
+    edit::{self, Edited},
+};
+use peerup_service::files::{ConfigStore, StoreError};
 
 use super::{
     Target,
@@ -13,10 +18,11 @@ use super::{
 };
 use crate::{
     failure::{Exit, Failure},
+    lockout::overlay_session,
     render::units,
 };
 
-pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration, yes: bool) -> Result<Exit, Failure> {
+pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration) -> Result<Exit, Failure> {
     let new = read_new(&target.context.place.resolve(file))?;
     let parsed = target.parse(&new).map_err(|failure| failure.while_doing(file.display()))?;
     refuse_on_probation(target)?;
@@ -25,10 +31,32 @@ pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration, yes: bool) -> 
         target.context.terminal.note("nothing to change: the configuration says so already")?;
         return Ok(Exit::Ok);
     }
-    let _ = yes;
-    let _ = &parsed.range;
+    let terminal = &target.context.terminal;
+    if parsed.node.is_some_and(|config| overlay_session(&config).is_some()) {
+        terminal.note("this connection runs through the overlay: if it goes, it is back after that time")?;
+    }
+    put_in_force(target, &new, timeout)?;
+    terminal.note(format_args!("keep it with `{} confirm`", target.command()))?;
+    Ok(Exit::Ok)
+}
+
+/// `down --confirm`: `vpn.enabled` goes off on probation, which outlives a crash or a reboot.
+pub fn down(target: &Target<'_>, timeout: Duration) -> Result<Exit, Failure> {
+    refuse_on_probation(target)?;
+    let off = edit::set(&target.read()?, &["vpn", "enabled"], &false.into())?;
+    let Edited::Changed(new) = off else {
+        target.context.terminal.note("the interface is off already: vpn.enabled is false")?;
+        return Ok(Exit::Ok);
+    };
+    target.parse(&new)?;
+    put_in_force(target, &new, timeout)?;
+    target.context.terminal.note("`peerup config confirm` keeps vpn.enabled off for good")?;
+    Ok(Exit::Ok)
+}
+
+fn put_in_force(target: &Target<'_>, new: &str, timeout: Duration) -> Result<(), Failure> {
     let failed = |error| store_failed(target, error);
-    target.store().apply(&new, peerup_clock::since_epoch(), timeout).map_err(failed)?;
+    target.store().apply(new, peerup_clock::since_epoch(), timeout).map_err(failed)?;
     let told = match target.tell() {
         Ok(told) => told,
         Err(failure) => {
@@ -40,9 +68,7 @@ pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration, yes: bool) -> 
     };
     let terminal = &target.context.terminal;
     let who = if told { "in force" } else { "nothing runs; in force with the next start" };
-    terminal.note(format_args!("{who}, and taken back in {}", units::duration(timeout.as_secs())))?;
-    terminal.note(format_args!("keep it with `{} confirm`", target.command()))?;
-    Ok(Exit::Ok)
+    terminal.note(format_args!("{who}, and taken back in {}", units::duration(timeout.as_secs())))
 }
 
 pub fn confirm(target: &Target<'_>) -> Result<Exit, Failure> {
@@ -53,13 +79,30 @@ pub fn confirm(target: &Target<'_>) -> Result<Exit, Failure> {
             "too late: the change was not confirmed in time, the former configuration is back",
         ));
     }
-    target.store().confirm().map_err(failed)?;
+    let keys = keys_store(target);
+    let kept = keys.as_ref().is_some_and(|keys| keys.confirm().is_ok());
+    match target.store().confirm() {
+        Err(StoreError::Refused(CommitError::NothingPending)) if kept => {
+            target.tell()?;
+            target.context.terminal.note("confirmed: authorized_keys stays as it is")?;
+            return Ok(Exit::Ok);
+        }
+        outcome => outcome.map_err(failed)?,
+    }
     target.tell()?;
     target
         .context
         .terminal
         .note("confirmed; `config rollback` comes back to this configuration from now on")?;
     Ok(Exit::Ok)
+}
+
+/// The store of `authorized_keys`, where a change of it is on probation in time.
+fn keys_store(target: &Target<'_>) -> Option<ConfigStore> {
+    let parsed = target.read().and_then(|text| target.parse(&text)).ok()?;
+    let store = ConfigStore::beside(&parsed.keys_file);
+    let state = store.settle(peerup_clock::since_epoch()).ok()?;
+    matches!(state, State::Pending { .. }).then_some(store)
 }
 
 pub fn rollback(target: &Target<'_>) -> Result<Exit, Failure> {
