@@ -45,7 +45,9 @@ pub fn guard(
     }
     let cuts = format!("{what} cuts the connection that you are typing on");
     if !io::stdin().is_terminal() {
-        return Err(Failure::new(cuts).exit(Exit::Conflict).hint("add --confirm 60: it is taken back by itself"));
+        return Err(Failure::new(cuts)
+            .exit(Exit::Conflict)
+            .hint("add --confirm 60: it is taken back by itself"));
     }
     match terminal.ask(&format!("{cuts}. Go on? [y/N]"))?.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
@@ -82,9 +84,9 @@ fn parent(pid: u32) -> Option<u32> {
 
 fn variable_of(pid: u32) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let entry = environ.split(|byte| *byte == 0).find_map(|entry| {
-        entry.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"=")
-    })?;
+    let entry = environ
+        .split(|byte| *byte == 0)
+        .find_map(|entry| entry.strip_prefix(VARIABLE.as_bytes())?.strip_prefix(b"="))?;
     String::from_utf8(entry.to_vec()).ok()
 }
 

@@ -55,7 +55,8 @@ fn two_nodes_survive_kills_while_they_pair() {
         kill(victim);
         // The other one ends by itself or is ended; nobody pairs with the dead.
         wait(Duration::from_millis(50));
-        [&mut invite, &mut join].map(kill);
+        kill(&mut invite);
+        kill(&mut join);
         inviter.check(&identities[0], &format!("inviter {point}"));
         joiner.check(&identities[1], &format!("joiner {point}"));
     }
@@ -96,7 +97,9 @@ impl Dir {
         let id = dir.command(&["whoami"]).output().unwrap().stdout;
         let id = String::from_utf8(id).unwrap();
         let authorize = ["relay", "authorize", id.trim()];
-        assert!(Command::new(peerup()).args(authorize).current_dir(relay.dir.path()).status().unwrap().success());
+        assert!(
+            Command::new(peerup()).args(authorize).current_dir(relay.dir.path()).status().unwrap().success()
+        );
         dir
     }
 

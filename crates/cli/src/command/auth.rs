@@ -131,12 +131,7 @@ fn types_here(node: &NodeFiles, peer: PeerId) -> bool {
 }
 
 /// The file changes on probation: whoever finds the deadline passed puts it back.
-fn remove_for(
-    context: &Context,
-    node: &NodeFiles,
-    peer: PeerId,
-    timeout: Duration,
-) -> Result<Exit, Failure> {
+fn remove_for(context: &Context, node: &NodeFiles, peer: PeerId, timeout: Duration) -> Result<Exit, Failure> {
     let file = &node.config.security.authorized_keys_file;
     let mut keys = AuthorizedKeys::parse(&read_private_keys_text(file)?)
         .map_err(|error| Failure::of(&error).while_doing(file.display()))?;

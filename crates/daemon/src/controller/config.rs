@@ -173,7 +173,9 @@ impl Controller {
         }
         if self.standing.keys_deadline.is_some_and(|at| at <= now) {
             match keys_store(&self.files).expire() {
-                Ok(true) => tracing::warn!("authorized_keys was not confirmed in time: the former one is back"),
+                Ok(true) => {
+                    tracing::warn!("authorized_keys was not confirmed in time: the former one is back")
+                }
                 Ok(false) => {}
                 Err(error) => {
                     self.standing.keys_deadline = Some(now + TRY_AGAIN_AFTER);
@@ -211,5 +213,10 @@ fn keys_store(files: &Files) -> ConfigStore {
 /// The files whose changes are noticed.
 pub fn watched(files: &Files) -> [std::path::PathBuf; 4] {
     let pending = ConfigStore::beside(&files.config_file).paths().pending.clone();
-    [files.config.security.authorized_keys_file.clone(), files.config_file.clone(), pending, keys_store(files).paths().pending.clone()]
+    [
+        files.config.security.authorized_keys_file.clone(),
+        files.config_file.clone(),
+        pending,
+        keys_store(files).paths().pending.clone(),
+    ]
 }

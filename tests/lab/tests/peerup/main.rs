@@ -8,6 +8,7 @@ mod faults;
 mod idle;
 mod lan;
 mod limits;
+mod lockout;
 mod mallory;
 mod matrix;
 mod observability;
