@@ -15,7 +15,7 @@ mod error;
 mod runtime;
 mod server;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Opened};
 pub use error::{ApiError, ErrorKind};
 pub use runtime::{Answer, BoxFuture, EVENT_BOUND, INVITE_EVENT_BOUND, Opening, Runtime};
 pub use server::{BindError, BindOptions, RequestObserver, Seen, ServeError, Server, SocketGroup};

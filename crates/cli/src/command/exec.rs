@@ -84,7 +84,7 @@ pub fn run(context: &Context, args: &Exec) -> Result<Exit, Failure> {
 async fn open(context: &Context) -> Result<Opened, Failure> {
     let daemon = context.place.daemon().await?;
     let overview = daemon.overview().await?;
-    let (socket, report) = daemon.open(&OpenRequest::Exec {}).await?;
+    let peerup_control::Opened { socket, report, .. } = daemon.open(&OpenRequest::Exec {}).await?;
     let OpenReport::Exec { addresses, ranges, mtu } = report else {
         return Err(Failure::new("the daemon answered with something else"));
     };

@@ -1,9 +1,15 @@
 //! `peerup nc`: standard input and output as a connection to a peer, for `ssh -o ProxyCommand`.
 
-use std::{io, net::Shutdown, os::unix::net::UnixStream, thread};
+use std::{
+    fs::File,
+    io::{self, Write},
+    net::Shutdown,
+    os::{fd::AsFd, unix::net::UnixStream},
+    thread,
+};
 
 use clap::Args;
-use peerup_control::api::OpenRequest;
+use peerup_control::{Opened, api::OpenRequest};
 
 use super::{Context, block_on};
 use crate::failure::{Exit, Failure};
@@ -19,26 +25,30 @@ pub struct Nc {
 
 pub fn run(context: &Context, args: &Nc) -> Result<Exit, Failure> {
     let request = OpenRequest::Connect { target: args.peer.clone(), port: args.port };
-    let socket = block_on(async {
-        let (socket, _) = context.place.daemon().await?.open(&request).await?;
-        socket.into_std().map_err(broken)
+    let (socket, early) = block_on(async {
+        let Opened { socket, early, .. } = context.place.daemon().await?.open(&request).await?;
+        Ok((socket.into_std().map_err(broken)?, early))
     })?;
     socket.set_nonblocking(false).map_err(broken)?;
-    join(&socket).map(|()| Exit::Ok)
+    join(&socket, &early).map(|()| Exit::Ok)
 }
 
 /// Each direction ends by itself: the end of standard input is the end of what is sent, not of the connection.
-fn join(socket: &UnixStream) -> Result<(), Failure> {
+fn join(socket: &UnixStream, early: &[u8]) -> Result<(), Failure> {
     let mut sending = socket.try_clone().map_err(broken)?;
     let sender = thread::Builder::new()
         .spawn(move || {
-            let sent = io::copy(&mut io::stdin().lock(), &mut sending);
+            let sent = own(io::stdin()).and_then(|mut input| io::copy(&mut input, &mut sending));
             let _ = sending.shutdown(Shutdown::Write);
             sent
         })
         .map_err(broken)?;
     let mut receiving = socket;
-    io::copy(&mut receiving, &mut io::stdout().lock()).map_err(|error| match error.kind() {
+    let received = own(io::stdout()).and_then(|mut output| {
+        output.write_all(early)?;
+        io::copy(&mut receiving, &mut output)
+    });
+    received.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::output(error),
         _ => broken(error),
     })?;
@@ -48,6 +58,11 @@ fn join(socket: &UnixStream) -> Result<(), Failure> {
         Ok(Err(error)) => Err(broken(error)),
         Err(_) => Err(Failure::new("reading standard input failed")),
     }
+}
+
+/// The file behind a standard stream, without the buffer that holds lines back until they end.
+fn own(stream: impl AsFd) -> io::Result<File> {
+    Ok(File::from(stream.as_fd().try_clone_to_owned()?))
 }
 
 fn broken(error: io::Error) -> Failure {

@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use clap::Args;
-use peerup_control::api::{OpenReport, OpenRequest};
+use peerup_control::{
+    Opened,
+    api::{OpenReport, OpenRequest},
+};
 use tokio::io::AsyncReadExt;
 
 use super::{Context, block_on};
@@ -34,7 +37,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 pub fn run(context: &Context, args: &Socks) -> Result<Exit, Failure> {
     let request = OpenRequest::Socks { listen: args.listen, allow_outside: args.allow_outside };
     block_on(async {
-        let (mut socket, report) = context.place.daemon().await?.open(&request).await?;
+        let Opened { mut socket, report, .. } = context.place.daemon().await?.open(&request).await?;
         let OpenReport::Socks { listen } = report else {
             return Err(Failure::new("the daemon answered with something else"));
         };

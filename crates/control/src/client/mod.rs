@@ -5,6 +5,8 @@
 
 mod lines;
 mod open;
+
+pub use open::Opened;
 mod runtime;
 
 use std::{

@@ -12,13 +12,21 @@ use crate::{
     error::ApiError,
 };
 
+/// A connection that is no HTTP any more.
+pub struct Opened {
+    pub socket: UnixStream,
+    /// What arrived right behind the answer: a server that speaks first.
+    pub early: Vec<u8>,
+    pub report: OpenReport,
+}
+
 impl Client {
     /// Opens what is asked for; the socket is this process's from here on.
-    pub async fn open(&self, request: &OpenRequest) -> Result<(UnixStream, OpenReport), ApiError> {
+    pub async fn open(&self, request: &OpenRequest) -> Result<Opened, ApiError> {
         timeout(SLOW, self.upgrade(request)).await.map_err(|_| no_answer(SLOW))?
     }
 
-    async fn upgrade(&self, request: &OpenRequest) -> Result<(UnixStream, OpenReport), ApiError> {
+    async fn upgrade(&self, request: &OpenRequest) -> Result<Opened, ApiError> {
         let stream = dial(&self.socket)
             .await
             .map_err(|source| ClientError::new(&self.socket, &self.socket, source))?;
@@ -42,6 +50,6 @@ impl Client {
         let parts = upgraded
             .downcast::<TokioIo<UnixStream>>()
             .map_err(|_| ApiError::failure("the connection to the daemon is no unix socket"))?;
-        Ok((parts.io.into_inner(), report))
+        Ok(Opened { socket: parts.io.into_inner(), early: parts.read_buf.to_vec(), report })
     }
 }

@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::socket::{
+    setsockopt,
+    sockopt::{Ipv4RecvErr, Ipv6RecvErr},
+};
 use peerup_userspace::Event;
 use tokio::{
     net::{TcpSocket, TcpStream, UdpSocket},
@@ -83,7 +87,7 @@ async fn converse(conversation: Conversation, access: Access, peer: SocketAddr, 
     // Nobody says whether a datagram is welcome but the answer to it: the next place is tried with the next one.
     for to in places(access, local) {
         let Ok(service) = open_udp(peer, to).await else { continue };
-        if !relay(&conversation, &service, peer, &mut buffer).await {
+        if !relay(&conversation, &service, to, peer, &mut buffer).await {
             return;
         }
     }
@@ -94,16 +98,21 @@ async fn converse(conversation: Conversation, access: Access, peer: SocketAddr, 
 async fn relay(
     conversation: &Conversation,
     service: &UdpSocket,
+    to: SocketAddr,
     peer: SocketAddr,
     buffer: &mut [u8],
 ) -> bool {
     loop {
         let result = tokio::select! {
             datagram = conversation.recv() => match datagram {
-                Some((_, data)) => service.send(&data).await.map(drop),
+                Some((_, data)) => service.send_to(&data, to).await.map(drop),
                 None => return false,
             },
-            received = service.recv(buffer) => received.map(|len| conversation.send(peer, &buffer[..len])),
+            received = service.recv_from(buffer) => received.map(|(len, from)| {
+                if is_answer(from, to) {
+                    conversation.send(peer, &buffer[..len]);
+                }
+            }),
         };
         // Loopback answers a datagram that nobody takes with ICMP, which the socket reports (ip(7)).
         if let Err(error) = result
@@ -114,13 +123,22 @@ async fn relay(
     }
 }
 
+/// A service on every address answers from the one that the kernel prefers, which is 127.0.0.1.
+fn is_answer(from: SocketAddr, to: SocketAddr) -> bool {
+    from == to || from == SocketAddr::from((Ipv4Addr::LOCALHOST, to.port()))
+}
+
+/// Not connected, because answers come from another address; told of ICMP errors all the same (ip(7), IP_RECVERR).
 async fn open_udp(peer: SocketAddr, to: SocketAddr) -> io::Result<UdpSocket> {
     let from = match to {
         SocketAddr::V4(_) => IpAddr::V4(stand_in(peer.ip())),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
     };
     let socket = UdpSocket::bind((from, 0)).await?;
-    socket.connect(to).await?;
+    match to {
+        SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
+        SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
+    }
     Ok(socket)
 }
 
