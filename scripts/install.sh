@@ -53,7 +53,6 @@ hint: install Rust with rustup, https://rustup.rs"
 install_all() {
     [ -n "$binary" ] || build
     [ -x "$binary" ] || fail "$binary is no program"
-    local made
     made=$(mktemp -d)
     trap 'rm -rf -- "$made"' EXIT
     mkdir "$made/man"

@@ -81,6 +81,7 @@ hint: install Rust with rustup, https://rustup.rs"
     fi
     cargo nextest --version >/dev/null 2>&1 || cargo install --locked cargo-nextest
     cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny
+    cargo deb --version >/dev/null 2>&1 || cargo install --locked cargo-deb --version '^3'
 }
 
 documentation() {
@@ -131,7 +132,7 @@ prepare_logs() {
 prepare_logs
 
 step "toolchain" require_toolchain
-step "compiler" install_packages cc:build-essential
+step "compiler" install_packages cc:build-essential dpkg-deb:dpkg strip:binutils
 if [ "$mode" = full ]; then
     step "laboratory tools" install_packages "${laboratory_tools[@]}"
 fi
@@ -141,4 +142,5 @@ step "lints" cargo clippy --locked --workspace --all-targets -- -D warnings
 step "documentation" documentation
 step "build" cargo build --locked --workspace --bins
 step "tests" tests
+step "package" scripts/package-deb.sh --check --binary target/debug/peerup
 printf '\nscripts/test.sh: all green after %d s\n' "$SECONDS"
