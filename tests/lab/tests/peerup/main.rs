@@ -17,11 +17,8 @@ mod paths;
 mod reach;
 mod peerrelay;
 mod refusals;
-<<<<<<< HEAD
 mod rootless;
-=======
 mod service;
->>>>>>> 6b4cc36 (lab: what systemd sees of a daemon)
 mod services;
 mod switches;
 mod teardown;
