@@ -8,6 +8,7 @@ use std::{
 
 use peerup_control::{Runtime, api::NetcheckReport};
 pub use peerup_daemon::TunObstacle;
+pub use peerup_daemon::replay;
 use peerup_daemon::{DaemonError, Options, ReadyReport};
 use peerup_service::{Keep, Target, drop_privileges};
 use peerup_types::{Multiaddr, PeerId};

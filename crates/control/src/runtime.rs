@@ -5,6 +5,7 @@ use std::{future::Future, pin::Pin};
 use tokio::{net::UnixStream, sync::mpsc};
 
 use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
+use crate::api::{JournalReport, WhyReport};
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
@@ -49,6 +50,16 @@ pub trait Runtime: Send + Sync + 'static {
     fn trace(&self, request: TraceRequest) -> Answer<'_, TraceReport> {
         let _ = request;
         not_offered("traceroute")
+    }
+    /// Why packets to a peer take the path they take.
+    fn why(&self, peer: String) -> Answer<'_, WhyReport> {
+        let _ = peer;
+        not_offered("explanations")
+    }
+    /// What that was decided from, for a replay.
+    fn journal(&self, peer: String) -> Answer<'_, JournalReport> {
+        let _ = peer;
+        not_offered("journals")
     }
     /// What happens from here on. Dropping the receiver ends it.
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {

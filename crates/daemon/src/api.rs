@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
+use peerup_control::api::{JournalReport, WhyReport};
 use peerup_control::{
     Answer, ApiError, ErrorKind, Opening, Runtime,
     api::{
@@ -47,6 +48,8 @@ pub enum Request {
     AuthAdd { request: AuthAdd, reply: oneshot::Sender<Result<(), ApiError>> },
     AuthEdit { peer: PeerId, edit: AuthEdit, reply: oneshot::Sender<Result<(), ApiError>> },
     AuthRemove { peer: PeerId, reply: oneshot::Sender<Result<(), ApiError>> },
+    Why { peer: PeerId, reply: oneshot::Sender<Result<WhyReport, ApiError>> },
+    Journal { peer: PeerId, reply: oneshot::Sender<Result<JournalReport, ApiError>> },
     Events(oneshot::Sender<Result<mpsc::Receiver<Event>, ApiError>>),
     Config(oneshot::Sender<ConfigReport>),
     Metrics(oneshot::Sender<Option<String>>),
@@ -206,6 +209,20 @@ impl Runtime for NodeHandle {
 
     fn resolve(&self, request: ResolveRequest) -> Answer<'_, ResolveReport> {
         Box::pin(self.resolve_one(request))
+    }
+
+    fn why(&self, peer: String) -> Answer<'_, WhyReport> {
+        Box::pin(async move {
+            let target = self.try_ask(|reply| Request::Resolve { target: peer, reply }).await?;
+            self.try_ask(|reply| Request::Why { peer: target.peer, reply }).await
+        })
+    }
+
+    fn journal(&self, peer: String) -> Answer<'_, JournalReport> {
+        Box::pin(async move {
+            let target = self.try_ask(|reply| Request::Resolve { target: peer, reply }).await?;
+            self.try_ask(|reply| Request::Journal { peer: target.peer, reply }).await
+        })
     }
 
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {

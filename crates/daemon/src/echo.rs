@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 const PROTOCOL: &str = "/ipfs/ping/1.0.0";
 /// Several round trips of a usable path, and well below QUIC's idle timeout.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(1200);
 
 /// Whether the other end of `path` echoes within [`PATIENCE`].
 pub async fn answers(path: &PathHandle) -> bool {

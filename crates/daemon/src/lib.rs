@@ -34,9 +34,11 @@ mod view;
 mod vouch;
 mod watch;
 mod watchdog;
+mod why;
 
 pub use error::DaemonError;
 pub use files::identity;
 pub use interface::{TunObstacle, tun_obstacle};
 pub use netcheck::netcheck;
 pub use process::{Options, ReadyReport, run, temporary, visitor};
+pub use why::{Replayed, replay};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use peerup_path::{Explanation, Opened, PeerPaths, Reason, Reservation, ReservationState};
-use peerup_types::{DnsLabel, Multiaddr, OverlayAddrs, PathId, PeerId};
+use peerup_types::{DnsLabel, Multiaddr, OverlayAddrs, PathId, PathKind, PeerId};
 
 use crate::{addresses::OwnAddresses, node::Node};
 
@@ -59,6 +59,11 @@ impl Node {
             used: self.relay_use(relay),
         };
         self.relays.values().map(view).collect()
+    }
+
+    /// What kind of path packets to a peer take.
+    pub fn path_kind(&self, peer: &PeerId) -> Option<PathKind> {
+        Some(self.members.get(peer)?.active()?.0.kind)
     }
 
     /// Why the path to a peer is not better, in a few words.

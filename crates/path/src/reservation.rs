@@ -64,6 +64,8 @@ pub struct Reservation {
     retry: Backoff<Instant>,
     deadline: Option<Instant>,
     complete_at: Option<Instant>,
+    /// The network changed: the next loss is no fault of the relay and is made good at once.
+    moved: bool,
     dice: Dice,
     actions: VecDeque<RelayAction>,
 }
@@ -84,6 +86,7 @@ impl Reservation {
             retry,
             deadline: None,
             complete_at: None,
+            moved: false,
             dice: Dice::new(seed),
             actions: VecDeque::new(),
         }
@@ -161,7 +164,9 @@ impl Reservation {
         self.failures = self.failures.saturating_add(1);
         self.deadline = None;
         self.complete_at = None;
-        if self.retry.due().is_none_or(|due| due <= now) {
+        if std::mem::take(&mut self.moved) {
+            self.hasten(now);
+        } else if self.retry.due().is_none_or(|due| due <= now) {
             self.retry.attempted(now, &mut self.dice);
         }
     }
@@ -179,6 +184,7 @@ impl Reservation {
 
     /// The network changed or the host woke up: old backoff means nothing, and neither does a connection from before.
     pub fn handle_network_changed(&mut self, now: Instant) {
+        self.moved = true;
         self.handle_doubt();
         self.hasten(now);
     }

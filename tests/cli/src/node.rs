@@ -7,6 +7,7 @@ use std::sync::{
 
 use peerup_control::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
 use peerup_control::api::{FamilyCheck, NetcheckReport, PortMappingCheck, PortMappingState};
+use peerup_control::api::{JournalReport, WhyCandidate, WhyPath, WhyPunch, WhyReport, WhySwitch};
 use peerup_control::{
     Answer, ApiError, EVENT_BOUND, ErrorKind, INVITE_EVENT_BOUND, Runtime,
     api::{
@@ -48,6 +49,57 @@ impl Default for Node {
 
 pub fn peer_id() -> PeerId {
     "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx".parse().unwrap()
+}
+
+/// A peer on a relay, because both NATs map per destination.
+pub fn why() -> WhyReport {
+    let at = Timestamp::from_unix(1_700_000_000);
+    let mapping = "address-and-port-dependent";
+    WhyReport {
+        peer_id: peer_id(),
+        name: Some("home".into()),
+        at,
+        reason: Some("first path to the peer".into()),
+        blocking_reason: Some("symmetric-both".into()),
+        blocking_text: Some("symmetric NAT on both sides".into()),
+        would_change: Some("a port mapping or IPv6 on either side; tried again every 10 minutes".into()),
+        paths: vec![WhyPath {
+            id: 4,
+            class: OverviewClass::Relay,
+            family: Family::Ipv4,
+            carrier: CarrierKind::RelayStream,
+            addr: "/ip4/203.0.113.9/tcp/7777".into(),
+            relay: Some(own_id()),
+            since: Timestamp::from_unix(1_699_999_940),
+            chosen: true,
+            rtt_ms: Some(61.2),
+            jitter_ms: Some(1.4),
+            loss_10s: Some(0.0),
+            loss_15m: 0.004,
+            rule: "chosen".into(),
+            text: "first path to the peer".into(),
+            would_change: None,
+        }],
+        candidates: vec![WhyCandidate {
+            addr: "/ip4/198.51.100.7/udp/4001/quic-v1".into(),
+            tried: Some(Timestamp::from_unix(1_699_999_950)),
+            outcome: "no answer".into(),
+        }],
+        punch: WhyPunch {
+            attempts: 1,
+            last: Some(Timestamp::from_unix(1_699_999_950)),
+            next_in_s: Some(550),
+            own_mapping: mapping.into(),
+            their_mapping: mapping.into(),
+        },
+        history: vec![WhySwitch {
+            at: Timestamp::from_unix(1_699_999_940),
+            from: None,
+            to: Some("relay ipv4 relay-stream".into()),
+            reason: "first path to the peer".into(),
+        }],
+        switches_last_minute: 0,
+    }
 }
 
 pub fn own_id() -> PeerId {
@@ -152,6 +204,14 @@ impl Runtime for Node {
         let mut rows = vec![row(peer_id(), "peerup/0.1.0")];
         rows.extend(all.then(|| row(own_id(), "kubo/0.30")));
         Box::pin(async { Ok(rows) })
+    }
+
+    fn why(&self, _: String) -> Answer<'_, WhyReport> {
+        Box::pin(async { Ok(why()) })
+    }
+
+    fn journal(&self, _: String) -> Answer<'_, JournalReport> {
+        Box::pin(async { Ok(JournalReport { peer_id: peer_id(), journal: "{}\n".into() }) })
     }
 
     fn paths(&self) -> Answer<'_, Vec<PathRow>> {

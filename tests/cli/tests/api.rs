@@ -57,7 +57,8 @@ async fn the_router_has_what_the_description_says_and_nothing_else() {
             .unwrap()
             .replace("{peer_id}", "x")
             .replace("{id}", "x")
-            .replace("{name}", "x");
+            .replace("{name}", "x")
+            .replace("{peer}", "x");
         assert_eq!(curl(&daemon, &get(&path)).await.0, "405", "{endpoint} is not in the router");
     }
     assert_eq!(curl(&daemon, &get("/v1/nothing")).await.0, "404");

@@ -28,7 +28,7 @@ pub const PORT: u16 = 4001;
 /// The daemon's bound on a greeting.
 const GREET_DEADLINE: Duration = Duration::from_secs(5);
 /// The same on an echo from a relay.
-const ECHO_DEADLINE: Duration = Duration::from_secs(2);
+const ECHO_DEADLINE: Duration = Duration::from_millis(1200);
 /// What a goodbye gets to leave the host.
 const GOODBYE_FLUSH: Duration = Duration::from_millis(150);
 
@@ -38,6 +38,8 @@ pub struct Tally {
     pub probes: u64,
     pub last_probe: Option<Instant>,
     pub punches: u64,
+    /// Connections to peers and relays.
+    pub opened: u64,
     /// Wake-ups that the node asked for.
     pub timeouts: u64,
     pub path_changes: Vec<PathChange>,
@@ -213,7 +215,7 @@ impl Host {
     }
 
     /// The monotonic clock, which stands still during sleep.
-    fn clock(&self, now: Instant) -> Instant {
+    pub(crate) fn clock(&self, now: Instant) -> Instant {
         self.asleep.unwrap_or(now) - self.slept
     }
 }
@@ -469,6 +471,7 @@ impl World {
         let Some(running) = found.running().filter(|_| known) else { return self.close_end(end, true) };
         running.ends.insert(path, end);
         found.next_path += 1;
+        found.tally.opened += 1;
         if found.relays.contains_key(&peer)
             && let Some(running) = found.running()
         {

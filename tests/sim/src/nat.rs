@@ -112,6 +112,11 @@ impl Nat {
         self.mappings.clear();
     }
 
+    pub fn reconfigure(&mut self, config: NatConfig) {
+        self.mappings.clear();
+        self.config = config;
+    }
+
     // RFC 4787 REQ-6: only outbound packets refresh.
     fn expire(&mut self, now: Instant) {
         let udp = self.config.udp_expiry;

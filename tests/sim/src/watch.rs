@@ -15,9 +15,7 @@ use crate::{
 impl World {
     /// The path that `a` uses to reach `b`.
     pub fn path(&self, a: HostId, b: HostId) -> Option<PathKind> {
-        let peer = self.hosts[b.0].peer;
-        let node = self.hosts[a.0].node()?;
-        node.peers().into_iter().find(|view| view.peer == peer)?.path.map(|opened| opened.kind)
+        self.hosts[a.0].node()?.path_kind(&self.hosts[b.0].peer)
     }
 
     /// Both use a direct path to each other.
@@ -44,6 +42,22 @@ impl World {
 
     pub fn packets(&self) -> &Packets {
         &self.packets
+    }
+
+    /// The most dials that a host's node had under way at once.
+    pub fn most_dials(&self, host: HostId) -> usize {
+        self.hosts[host.0].node().map_or(0, |node| node.most_dials())
+    }
+
+    /// Why the path from `a` to `b` is not better.
+    pub fn summary(&self, a: HostId, b: HostId) -> Option<String> {
+        let host = &self.hosts[a.0];
+        host.node()?.summary(&self.hosts[b.0].peer, host.clock(self.now))
+    }
+
+    /// Connections that a host opened or accepted, relays included.
+    pub fn opened(&self, host: HostId) -> u64 {
+        self.hosts[host.0].tally.opened
     }
 
     pub fn site(&self, host: HostId) -> SiteId {

@@ -251,6 +251,15 @@ impl World {
         }
     }
 
+    /// The router gets another configuration: a firewall opens, or somebody changes the settings.
+    pub fn reconfigure_router(&mut self, site: SiteId, config: NatConfig) {
+        self.disturbed = self.now;
+        self.log.push(format!("{:10.3} a router is reconfigured", self.now().as_secs_f64()));
+        if let Some(nat) = &mut self.sites[site.0].nat {
+            nat.reconfigure(config);
+        }
+    }
+
     /// The host leaves its network and joins another one.
     pub fn roam(&mut self, host: HostId, site: SiteId) {
         self.disturb(host, "roams");

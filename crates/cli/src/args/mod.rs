@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use peerup_types::PeerId;
 
-use crate::command::{Bugreport, Doctor, Events, Ip, Man, Verify, Wait, Whois};
+use crate::command::{Bugreport, Doctor, Events, Ip, Man, Paths, Verify, Wait, Whois, Why};
 
 pub use auth::{Auth, AuthFile};
 pub use config::{Config, ShowConfig, confirm_timeout};
@@ -75,6 +75,10 @@ pub enum Command {
     Ip(Ip),
     /// Print who is behind an overlay address
     Whois(Whois),
+    /// List open paths; of one peer every known address, and what speaks against each
+    Paths(Paths),
+    /// Say why packets to a peer take the path they take, and what would change it
+    Why(Why),
     /// Measure the round trip to a peer and name the path it takes
     Ping(Ping),
     /// Look at this machine's network: UDP, NAT, port mapping, relays, and a grade

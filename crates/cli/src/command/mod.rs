@@ -16,6 +16,7 @@ mod local;
 mod man;
 pub mod nc;
 mod netcheck;
+mod paths;
 mod peers;
 mod ping;
 mod proxy;
@@ -34,6 +35,7 @@ mod verify;
 mod wait;
 mod whoami;
 mod whois;
+mod why;
 
 use std::future::Future;
 
@@ -57,6 +59,8 @@ use crate::{
 };
 
 pub use netcheck::Netcheck;
+pub use paths::Paths;
+pub use why::Why;
 
 /// What every command gets.
 pub struct Context {
@@ -75,6 +79,8 @@ pub fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Peers(args) => peers::run(&context, &args),
         Command::Ip(args) => ip::run(&context, &args),
         Command::Whois(args) => whois::run(&context, &args),
+        Command::Paths(args) => paths::run(&context, &args),
+        Command::Why(args) => why::run(&context, &args),
         Command::Ping(args) => ping::run(&context, &args),
         Command::Netcheck(args) => netcheck::run(&context, &args),
         Command::Wait(args) => wait::run(&context, &args),

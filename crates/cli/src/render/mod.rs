@@ -4,6 +4,7 @@ pub mod path;
 pub mod status;
 pub mod table;
 pub mod units;
+pub mod why;
 
 use peerup_types::PeerId;
 

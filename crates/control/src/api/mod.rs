@@ -15,6 +15,7 @@ mod services;
 mod text;
 mod timestamp;
 mod trace;
+mod why;
 
 pub use config::ConfigReport;
 pub use event::{Event, Happening, PathBrief};
@@ -38,3 +39,4 @@ pub use services::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, Servi
 pub use text::{PlainText, Row};
 pub use timestamp::Timestamp;
 pub use trace::{TraceHop, TraceReport, TraceRequest};
+pub use why::{JournalReport, WhyCandidate, WhyPath, WhyPunch, WhyReport, WhySwitch};

@@ -8,12 +8,14 @@ use tokio::sync::mpsc;
 
 use super::{Client, SLOW, encode};
 use crate::api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow};
+use crate::api::{JournalReport, WhyReport};
 use crate::{
     api::{
         AuthAdd, AuthEdit, AuthRow, ConfigReport, DownReport, Event, InviteEvent, InviteRequest, JoinReport,
         JoinRequest, NetcheckReport, Overview, PathRow, PeerRow, PingReport, PingRequest, ResolveReport,
         ResolveRequest, StatusReport, StatusWord, TraceReport, TraceRequest, UpReport,
     },
+    error::{ApiError, ErrorKind},
     runtime::{Answer, Runtime},
 };
 
@@ -52,6 +54,14 @@ impl Runtime for Client {
 
     fn trace(&self, request: TraceRequest) -> Answer<'_, TraceReport> {
         Box::pin(async move { self.ask(Method::POST, "/v1/traceroute", encode(&request), SLOW).await })
+    }
+
+    fn why(&self, peer: String) -> Answer<'_, WhyReport> {
+        Box::pin(async move { self.get(&format!("/v1/why/{}", segment(&peer)?)).await })
+    }
+
+    fn journal(&self, peer: String) -> Answer<'_, JournalReport> {
+        Box::pin(async move { self.get(&format!("/v1/why/{}/journal", segment(&peer)?)).await })
     }
 
     fn events(&self) -> Answer<'_, mpsc::Receiver<Event>> {
@@ -125,4 +135,13 @@ impl Runtime for Client {
     fn shutdown(&self) -> Answer<'_, ()> {
         Box::pin(self.command(Method::POST, "/v1/shutdown"))
     }
+}
+
+/// Names, addresses and peer IDs are plain; anything else is no peer and would make another path of the request.
+fn segment(peer: &str) -> Result<&str, ApiError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    if peer.is_empty() || peer.starts_with('.') || !peer.chars().all(plain) {
+        return Err(ApiError::new(ErrorKind::NotFound, format!("no peer is called `{peer}`")));
+    }
+    Ok(peer)
 }

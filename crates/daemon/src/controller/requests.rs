@@ -12,7 +12,7 @@ use crate::{
     api::{NotReached, Request},
     data::Command,
     error::describe,
-    view,
+    view, why,
 };
 
 impl Controller {
@@ -37,6 +37,8 @@ impl Controller {
             Request::AuthAdd { request, reply } => drop(reply.send(self.auth_add(request))),
             Request::AuthEdit { peer, edit, reply } => drop(reply.send(self.auth_edit(&peer, &edit))),
             Request::AuthRemove { peer, reply } => drop(reply.send(self.auth_remove(&peer))),
+            Request::Why { peer, reply } => drop(reply.send(why::explain(self, &peer))),
+            Request::Journal { peer, reply } => drop(reply.send(why::journal(self, &peer))),
             Request::Events(reply) => drop(reply.send(self.follow_events())),
             Request::Metrics(reply) => drop(reply.send(self.metrics_page())),
             Request::Config(reply) => drop(reply.send(view::config(self))),

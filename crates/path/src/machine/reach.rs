@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use peerup_types::{Multiaddr, PeerId, Protocol};
 
-use super::{MAX_CIRCUITS, Machine, READY_DEADLINE};
+use super::{MAX_CIRCUITS, Machine, READY_DEADLINE, dial::kind};
 use crate::{
     action::Role,
-    candidate::{MAX_CANDIDATES, dialable},
+    candidate::{MAX_CANDIDATES, dialable, group},
     moment::Moment,
     schedule::Backoff,
 };
@@ -77,9 +77,13 @@ impl Machine {
             return;
         }
         self.remember(address.clone());
-        if !self.has_direct() {
-            self.last_reach = Some(now);
-            self.connecting_until = Some(now + READY_DEADLINE);
+        let offered = group(&address).map(kind);
+        let best = self.paths.values().filter(|path| path.is_good()).map(|path| path.opened.kind).min();
+        if best.is_none_or(|best| offered.is_some_and(|offered| offered < best)) {
+            if self.active.is_none() {
+                self.last_reach = Some(now);
+                self.connecting_until = Some(now + READY_DEADLINE);
+            }
             let wait = if self.first { Duration::ZERO } else { POLITENESS };
             self.plan(vec![address], Role::Dialer, now + wait);
         }

@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
 mod failures;
+mod limits;
 mod many;
 mod nat;
 mod random;
+mod seeds;
 mod traffic;
 
 use std::{ops::Range, time::Duration};

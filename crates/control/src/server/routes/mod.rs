@@ -14,6 +14,7 @@ mod pairing;
 mod services;
 mod tools;
 mod trust;
+mod why;
 
 use axum::{
     Router,
@@ -43,6 +44,7 @@ fn groups() -> Group {
         .merge(events::group())
         .merge(services::group())
         .merge(open::group())
+        .merge(why::group())
 }
 
 pub(super) fn router(runtime: Shared, cookie: Cookie, observer: Option<RequestObserver>) -> Router {
