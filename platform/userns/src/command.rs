@@ -28,10 +28,11 @@ pub fn run(program: &OsStr, arguments: &[impl AsRef<OsStr>]) -> Result<Ended, Na
         if let Some(status) = child.try_wait().map_err(failed)? {
             return Ok(ended(status));
         }
-        match watched.wait().map_err(|errno| failed(errno.into()))? {
-            signal @ (Signal::SIGTERM | Signal::SIGHUP) => pass_on(&child, signal),
-            // The terminal sends these to the command as well, which decides what they mean.
-            _ => {}
+        // The terminal sends the others to the command as well, which decides what they mean.
+        if let signal @ (Signal::SIGTERM | Signal::SIGHUP) =
+            watched.wait().map_err(|errno| failed(errno.into()))?
+        {
+            pass_on(&child, signal);
         }
     }
 }

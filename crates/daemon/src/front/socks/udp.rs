@@ -76,7 +76,7 @@ impl Association<'_> {
             tokio::select! {
                 received = self.socket.recv_from(&mut buffer) => {
                     if let Ok((len, from)) = received {
-                        self.from_client(from, &buffer[..len]).await;
+                        self.client_sent(from, &buffer[..len]).await;
                     }
                 }
                 Some((from, data)) = self.inside.recv() => self.to_client(from, &data).await,
@@ -86,7 +86,7 @@ impl Association<'_> {
         }
     }
 
-    async fn from_client(&mut self, from: SocketAddr, bytes: &[u8]) {
+    async fn client_sent(&mut self, from: SocketAddr, bytes: &[u8]) {
         if from.ip() != self.client_ip || *self.client.get_or_insert(from) != from {
             return;
         }
