@@ -99,8 +99,7 @@ impl Damaged {
 /// Whether the header is there, whole and with nothing behind the cookie but what HTTP ignores.
 fn carries(bytes: &[u8], cookie: &str) -> bool {
     let header = format!("Authorization: Bearer {cookie}");
-    let ends =
-        |rest: &[u8]| rest.trim_ascii_start().len() < rest.len() && rest.iter().any(|byte| *byte == b'\n');
+    let ends = |rest: &[u8]| rest.trim_ascii_start().len() < rest.len() && rest.contains(&b'\n');
     let places = bytes.windows(header.len()).enumerate();
     places
         .filter(|(_, window)| window.eq_ignore_ascii_case(header.as_bytes()))

@@ -194,7 +194,9 @@ mod tests {
         let mut book = AddressBook::default();
         let first = PeerId::random();
         book.note(first, &addr(1, 1), NOW);
-        (0..MAX_PEERS as u64).for_each(|n| drop(book.note(PeerId::random(), &addr(1, 1), NOW + 1 + n)));
+        for n in 0..MAX_PEERS as u64 {
+            book.note(PeerId::random(), &addr(1, 1), NOW + 1 + n);
+        }
         assert_eq!((book.peers.len(), book.addresses(&first).count()), (MAX_PEERS, 0));
     }
 

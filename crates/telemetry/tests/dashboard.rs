@@ -15,7 +15,7 @@ const DASHBOARD: &str = include_str!("../../../docs/grafana/peerup.json");
 #[test]
 fn every_query_of_the_dashboard_names_series_and_labels_that_are_exported() {
     let exported = exported();
-    let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("the dashboard is JSON");
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         let targets = panel["targets"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -81,7 +81,7 @@ fn exported() -> BTreeMap<String, BTreeSet<String>> {
     let relay = RelayMetrics::new("1", 0).page(&RelaySnapshot::default());
     let mut series: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in page.lines().chain(relay.lines()).filter(|line| !line.starts_with('#')) {
-        let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
+        let (name, rest) = line.split_at(line.find(['{', ' ']).expect("a value stands behind each name"));
         let labels =
             rest.strip_prefix('{').and_then(|rest| rest.split_once('}')).map_or("", |(labels, _)| labels);
         let names = labels.split("\",").filter_map(|label| Some(label.split_once('=')?.0.to_owned()));

@@ -107,7 +107,7 @@ fn eventful(recorded: &mut Vec<String>) -> Story {
             story.peer.handle_answer(PathId(path), Duration::from_millis(20 + step % 7), story.now);
             keep(&mut story);
         }
-        if step % 50 == 0 {
+        if step.is_multiple_of(50) {
             story.peer.handle_punch_request(PathId(1), step as u32, &offered, Default::default(), story.now);
             keep(&mut story);
         }

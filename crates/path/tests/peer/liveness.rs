@@ -64,7 +64,7 @@ fn a_lane_whose_bytes_still_advance_is_alive_however_late_its_probes_are() {
 #[test]
 fn a_path_that_loses_more_than_a_third_of_its_probes_is_not_live() {
     let mut story = Story::settled([(1, RELAYED, 40), (2, DIRECT_V4, 30)]);
-    let lossy = |path, at: Duration| (path == 1 || at.as_millis() / 300 % 2 == 0).then_some(30);
+    let lossy = |path, at: Duration| (path == 1 || (at.as_millis() / 300).is_multiple_of(2)).then_some(30);
     story.run(Duration::from_secs(30), lossy);
     assert_eq!(story.active(), Some(1));
 }
