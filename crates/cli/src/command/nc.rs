@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Write},
+    io::{self, Read, Write},
     net::Shutdown,
     os::{fd::AsFd, unix::net::UnixStream},
     thread,
@@ -13,6 +13,9 @@ use peerup_control::{Opened, api::OpenRequest};
 
 use super::{Context, block_on};
 use crate::failure::{Exit, Failure};
+
+/// One super-packet.
+const BUFFER: usize = 64 * 1024;
 
 #[derive(Debug, Args)]
 pub struct Nc {
@@ -38,7 +41,7 @@ fn join(socket: &UnixStream, early: &[u8]) -> Result<(), Failure> {
     let mut sending = socket.try_clone().map_err(broken)?;
     let sender = thread::Builder::new()
         .spawn(move || {
-            let sent = own(io::stdin()).and_then(|mut input| io::copy(&mut input, &mut sending));
+            let sent = own(io::stdin()).and_then(|mut input| copy(&mut input, &mut sending));
             let _ = sending.shutdown(Shutdown::Write);
             sent
         })
@@ -46,7 +49,7 @@ fn join(socket: &UnixStream, early: &[u8]) -> Result<(), Failure> {
     let mut receiving = socket;
     let received = own(io::stdout()).and_then(|mut output| {
         output.write_all(early)?;
-        io::copy(&mut receiving, &mut output)
+        copy(&mut receiving, &mut output)
     });
     received.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::output(error),
@@ -57,6 +60,20 @@ fn join(socket: &UnixStream, early: &[u8]) -> Result<(), Failure> {
         // The peer has closed the connection while there was more to send.
         Ok(Err(error)) => Err(broken(error)),
         Err(_) => Err(Failure::new("reading standard input failed")),
+    }
+}
+
+/// Not `io::copy`, which splices: a splice that waits for the socket keeps the pipe locked, and whoever reads the other
+/// end of the pipe (ssh) waits with it.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(len) => to.write_all(&buffer[..len])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
