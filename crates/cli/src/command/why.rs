@@ -74,9 +74,10 @@ fn replay(context: &Context, args: &Why, file: &PathBuf) -> Result<Exit, Failure
     }
     let text = std::fs::read_to_string(file).map_err(|error| Failure::of(&error).while_doing(&doing))?;
     let replayed = backend::replay(&text).map_err(|error| Failure::of(&error).while_doing(&doing))?;
-    context
-        .terminal
-        .note(format_args!("{} inputs led to {} decisions", replayed.inputs, replayed.decisions))?;
+    if !args.json {
+        let text = format!("{} inputs led to {} decisions", replayed.inputs, replayed.decisions);
+        context.terminal.note(text)?;
+    }
     show(context, args, replayed.report)
 }
 

@@ -23,6 +23,7 @@ mod services;
 mod switches;
 mod teardown;
 mod traffic;
+mod why;
 
 use anyhow::Result;
 use peerup_lab::peerup::natted;
