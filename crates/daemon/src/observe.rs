@@ -17,12 +17,19 @@ use peerup_swarm::{Decision, DialId, PathHandle, PeerSwarm};
 use peerup_telemetry::{
     audit::Audit,
     exporter::{Exporter, Page, Pages},
-    metrics::{Carried, ConnectedPeers, NodeMetrics, NodeSnapshot},
+    metrics::{Carried, ConnectedPeers, NodeMetrics, NodeSnapshot, Served as Row},
 };
 use peerup_types::{Family, PathClass, PathId, PathKind, PeerId};
 use tokio::task::JoinHandle;
 
-use crate::{api::NodeHandle, controller::Controller, data::PeerCounters, error::DaemonError, files::Files};
+use crate::{
+    api::NodeHandle,
+    controller::Controller,
+    data::PeerCounters,
+    error::DaemonError,
+    files::Files,
+    services::{Happened, Served},
+};
 
 /// Dials whose beginning is remembered; libp2p has fewer under way.
 const MAX_DIALS: usize = 256;
@@ -84,6 +91,29 @@ impl Observer {
                 audit.daemon_api_access(peerup_clock::unix(), seen.method, seen.route, seen.status);
             }
         })
+    }
+
+    /// For the sessions of services.
+    pub fn watch(&self, served: &Served) {
+        let (metrics, audit) = (self.metrics.clone(), self.audit);
+        served.watch(Box::new(move |happened| match happened {
+            Happened::Denied { peer, service } => {
+                if let Some(audit) = audit {
+                    audit.service_acl_denied(peerup_clock::unix(), &peer.to_string(), service);
+                }
+            }
+            Happened::Ended { service, lasted } => {
+                if let Some(metrics) = &metrics {
+                    metrics.session_ended(service, lasted);
+                }
+            }
+        }));
+    }
+
+    pub fn asked_stun(&self, answered: bool) {
+        if let Some(metrics) = &self.metrics {
+            metrics.stun_probed(answered);
+        }
     }
 
     pub fn decided(&self, decision: Decision) {
@@ -263,10 +293,19 @@ impl Controller {
             panics: peerup_telemetry::panics(),
             interface_addresses_v4: globals(false),
             interface_addresses_v6: globals(true),
-            ..NodeSnapshot::default()
+            relayed_bytes: self.swarm.relayed_bytes(),
+            relayed_circuits: crate::controller::relaying_overview(self)
+                .circuits
+                .try_into()
+                .unwrap_or(i64::MAX),
+            served: self.services.served.rows().into_iter().map(served).collect(),
         };
         Some(metrics.page(&snapshot))
     }
+}
+
+fn served((service, [rx_bytes, tx_bytes, connections], active): (String, [u64; 3], u32)) -> Row {
+    Row { service, rx_bytes, tx_bytes, connections, active: active.into() }
 }
 
 fn transport(kind: PathKind) -> &'static str {

@@ -271,7 +271,10 @@ fn start(options: &Options) -> Result<(Running, ReadyReport), DaemonError> {
         handle.clone(),
     ))?;
     let server = match &controller.observer {
-        Some(observer) => server.observed_by(observer.requests()),
+        Some(observer) => {
+            observer.watch(&controller.services.served);
+            server.observed_by(observer.requests())
+        }
         None => server,
     };
     control.block_on(async {

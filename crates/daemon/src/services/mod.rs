@@ -8,6 +8,7 @@ mod copy;
 mod open;
 mod proxy;
 mod serve;
+mod served;
 mod side;
 mod traffic;
 
@@ -27,6 +28,7 @@ use tokio::runtime::Handle;
 
 pub use open::reach;
 pub use proxy::{PROXIES, Plan, Proxies, Proxy, start};
+pub use served::{Happened, Served};
 
 /// The control loop's share.
 #[derive(Default)]
@@ -34,6 +36,8 @@ pub struct Services {
     /// Read by every inbound stream.
     offers: Arc<ArcSwap<Offers>>,
     pub proxies: Proxies,
+    /// Sessions that this node serves.
+    pub served: Arc<Served>,
     /// Paths that one of the ends announced to go away.
     pub retiring: BTreeSet<PathId>,
     /// Paths that nobody but sessions uses any more, and when each is put to the proof next: no packets and no probes
@@ -55,7 +59,7 @@ impl Services {
 
     /// Starts serving on `io`.
     pub fn serve(&self, streams: mpsc::Receiver<InboundStream>, io: &Handle) {
-        io.spawn(serve::serve(streams, self.offers.clone()));
+        io.spawn(serve::serve(streams, self.offers.clone(), self.served.clone()));
     }
 }
 

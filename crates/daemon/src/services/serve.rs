@@ -19,8 +19,8 @@ use tokio::{
 
 use super::{
     copy::{CopyError, copy},
+    served::{Served, ServedSession},
     side::{Local, Remote},
-    traffic::Bytes,
 };
 
 /// Streams that wait to be looked at.
@@ -31,6 +31,8 @@ const SESSIONS: usize = 4096;
 const DIAL: Duration = Duration::from_secs(10);
 /// What the other end says before a connection exists: a port, a ping.
 const PREAMBLE: Duration = Duration::from_secs(30);
+/// The name under which sessions to port numbers are counted.
+const PORTS: &str = "port";
 const PING: &[u8] = b"ping\n";
 
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,11 @@ enum ServeError {
 }
 
 /// Serves until the senders are gone.
-pub async fn serve(mut streams: mpsc::Receiver<InboundStream>, offers: Arc<ArcSwap<Offers>>) {
+pub async fn serve(
+    mut streams: mpsc::Receiver<InboundStream>,
+    offers: Arc<ArcSwap<Offers>>,
+    served: Arc<Served>,
+) {
     let room = Arc::new(Semaphore::new(SESSIONS));
     while let Some(arrived) = streams.next().await {
         let Ok(permit) = room.clone().try_acquire_owned() else {
@@ -56,23 +62,31 @@ pub async fn serve(mut streams: mpsc::Receiver<InboundStream>, offers: Arc<ArcSw
             swarm::reset(arrived.stream);
             continue;
         };
-        tokio::spawn(answer(arrived, offers.clone(), permit));
+        tokio::spawn(answer(arrived, offers.clone(), served.clone(), permit));
     }
 }
 
-async fn answer(arrived: InboundStream, offers: Arc<ArcSwap<Offers>>, _permit: OwnedSemaphorePermit) {
+async fn answer(
+    arrived: InboundStream,
+    offers: Arc<ArcSwap<Offers>>,
+    served: Arc<Served>,
+    _permit: OwnedSemaphorePermit,
+) {
     let InboundStream { peer, protocol, stream, usage, path } = arrived;
     let session = usage.begin();
-    let served = match offers.load().answer(&peer, protocol.as_ref()) {
+    let answered = match offers.load().answer(&peer, protocol.as_ref()) {
         Ok(Answer::PingPong) => pong(stream).await,
-        Ok(Answer::Connect { to, .. }) => connect(stream, session, to).await,
-        Ok(Answer::AskPort) => connect_port(stream, session, &peer, &offers).await,
+        Ok(Answer::Connect { service, to }) => {
+            connect(stream, session, to, served.begin(service.as_str())).await
+        }
+        Ok(Answer::AskPort) => connect_port(stream, session, &peer, &offers, &served).await,
         Err(refusal) => {
             swarm::reset(stream);
+            served.denied(&peer, protocol.as_ref());
             Err(refusal.into())
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = answered {
         tracing::debug!(%peer, %path, %protocol, %error, "a service stream ended early");
     }
 }
@@ -82,6 +96,7 @@ async fn connect_port(
     session: Session,
     peer: &PeerId,
     offers: &ArcSwap<Offers>,
+    served: &Arc<Served>,
 ) -> Result<(), ServeError> {
     let mut port = [0; 2];
     let to = match read_within(&mut stream, &mut port).await {
@@ -89,19 +104,29 @@ async fn connect_port(
         Err(error) => Err(error),
     };
     match to {
-        Ok(to) => connect(stream, session, to).await,
+        Ok(to) => connect(stream, session, to, served.begin(PORTS)).await,
         Err(error) => {
             swarm::reset(stream);
+            if let ServeError::Refused(_) = &error {
+                served.denied(peer, &format!("{PORTS}/{}", u16::from_be_bytes(port)));
+            }
             Err(error)
         }
     }
 }
 
-async fn connect(stream: Stream, session: Session, to: HostPort) -> Result<(), ServeError> {
+async fn connect(
+    stream: Stream,
+    session: Session,
+    to: HostPort,
+    counted: ServedSession,
+) -> Result<(), ServeError> {
     let remote = Remote::new(stream, session);
     // Dropping the stream resets it.
     let tcp = dial(&to).await.map_err(|cause| ServeError::Dial { to, cause })?;
-    copy(Local::new(tcp), remote, &Bytes::default(), &Bytes::default()).await.map_err(ServeError::from)
+    copy(Local::new(tcp), remote, &counted.counters.sent, &counted.counters.received)
+        .await
+        .map_err(ServeError::from)
 }
 
 async fn dial(to: &HostPort) -> io::Result<TcpStream> {

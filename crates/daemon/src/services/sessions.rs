@@ -315,7 +315,7 @@ impl Pair {
         let serving = tokio::spawn(drive(far)).abort_handle();
         let path = timeout(DEADLINE, opened(&mut near)).await.unwrap();
         tokio::spawn(drive(near));
-        tokio::spawn(serve::serve(arriving, offers.clone()));
+        tokio::spawn(serve::serve(arriving, offers.clone(), Default::default()));
         let (requests, asked) = mpsc::channel(8);
         tokio::spawn(answer_paths(asked, Ok(path.clone())));
         let node = NodeHandle::new(requests, Handle::current());

@@ -50,6 +50,7 @@ pub struct Surroundings {
 pub enum Found {
     Network(NetworkView),
     Stun { local_port: u16, findings: StunFindings },
+    NoStun,
 }
 
 impl Surroundings {
@@ -130,8 +131,16 @@ impl Controller {
                     None => self.start_mapping(),
                 }
             }
+            Found::NoStun => {
+                if let Some(observer) = &self.observer {
+                    observer.asked_stun(false);
+                }
+            }
             Found::Stun { local_port, findings } => {
                 tracing::debug!(?findings, "STUN servers answered");
+                if let Some(observer) = &self.observer {
+                    observer.asked_stun(true);
+                }
                 self.surroundings.reach.handle_stun(local_port, findings);
             }
         }
@@ -370,7 +379,10 @@ impl Controller {
                 Ok((local_port, findings)) => {
                     let _ = done.send(Done::Found(Found::Stun { local_port, findings })).await;
                 }
-                Err(error) => tracing::debug!(%error, "STUN servers not asked"),
+                Err(error) => {
+                    tracing::debug!(%error, "STUN servers not asked");
+                    let _ = done.send(Done::Found(Found::NoStun)).await;
+                }
             }
         });
     }
