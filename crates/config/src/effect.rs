@@ -41,10 +41,13 @@ pub const NODE: &[(&str, Counts)] = &[
     ("names.*", AtOnce),
     ("telemetry.*", AtRestart),
     ("vpn.enabled", AtOnce),
+    ("vpn.mode", AtRestart),
     ("vpn.interface", AtOnce),
     ("vpn.cidr", AtRestart),
     ("vpn.address", AtOnce),
     ("vpn.mtu", AtOnce),
+    ("socks.listen", AtRestart),
+    ("socks.allow_outside", AtRestart),
 ];
 
 /// Keys of a relay server.
