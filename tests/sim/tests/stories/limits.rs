@@ -32,6 +32,27 @@ fn a_host_that_roams_is_reached_within_three_seconds() {
 }
 
 #[test]
+fn another_network_ends_the_wait_for_a_peer_that_was_out_of_reach() {
+    with_seeds(1130..1142, |seed| {
+        let mut world = World::new(seed);
+        let (here, there) = (world.public_site(), world.public_site());
+        let (a, b) = (world.node("anna", here), world.node("ben", there));
+        world.befriend(&[a, b]);
+        world.start_all();
+        world.discover(a, b);
+        world.discover(b, a);
+        world.until("direct", 5 * SECOND, |world| world.is_direct(a, b));
+        world.cut(a, b);
+        let long = Duration::from_secs(world.random(1200..1300));
+        world.run(long);
+        world.heal(a, b);
+        let elsewhere = world.public_site();
+        world.roam(b, elsewhere);
+        world.until("direct again", 3 * SECOND, |world| world.is_direct(a, b));
+    });
+}
+
+#[test]
 fn a_host_that_sleeps_for_a_minute_is_reached_within_three_seconds() {
     with_seeds(1150..1170, |seed| {
         let mut pair = Pair::direct(seed);
