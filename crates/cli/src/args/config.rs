@@ -12,7 +12,7 @@ pub enum Config {
     Show(ShowConfig),
     /// Give one key a value; comments stay
     Set {
-        /// As `config show` names it: vpn.mtu, names.home, relay.addresses[0]
+        /// As `config show` names it: vpn.mtu, names.home, `relay.addresses[0]`
         key: String,
 
         /// A value as it would stand in the file: 1400, off, [a, b]

@@ -3,7 +3,7 @@
 //! Everything here runs on the data thread, also what other threads asked for, so the lock around the machine is never
 //! contended; it is there because tasks may be spawned from elsewhere. [`Network`] is the device that packets come
 //! from and go to ([`Device`](peerup_tun::Device)); [`inbound`] joins peers' connections to services of this host,
-//! [`pump`] moves bytes between a connection and a local socket.
+//! [`pump()`] moves bytes between a connection and a local socket.
 
 mod device;
 mod flow;
