@@ -23,6 +23,8 @@ pub const EXTRA_BUFFERS: usize = 128 * 1024 * 1024;
 
 /// UDP conversations; beyond that the one idle for longest ends.
 pub const MAX_UDP: usize = 1024;
+/// Of these, what one peer may open before its own give way.
+pub const MAX_UDP_PER_PEER: usize = MAX_UDP - MAX_UDP / 8;
 /// Datagrams that one conversation holds while its reader is away.
 pub const MAX_UDP_QUEUE: usize = 64;
 /// Bytes that all conversations hold together.

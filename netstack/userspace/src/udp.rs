@@ -2,11 +2,11 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use crate::limits::{DNS_IDLE, MAX_UDP, MAX_UDP_BYTES, MAX_UDP_QUEUE, UDP_IDLE};
+use crate::limits::{DNS_IDLE, MAX_UDP, MAX_UDP_BYTES, MAX_UDP_PER_PEER, MAX_UDP_QUEUE, UDP_IDLE};
 
 const DNS: u16 = 53;
 
@@ -20,6 +20,15 @@ pub(crate) enum Kind {
     Served { local: SocketAddr, remote: SocketAddr },
     /// We talk to anybody from this port.
     Bound { port: u16 },
+}
+
+impl Kind {
+    fn peer(self) -> Option<IpAddr> {
+        match self {
+            Self::Served { remote, .. } => Some(remote.ip()),
+            Self::Bound { .. } => None,
+        }
+    }
 }
 
 struct Conversation {
@@ -57,6 +66,8 @@ pub(crate) struct Table {
     all: BTreeMap<UdpId, Conversation>,
     served: BTreeMap<(SocketAddr, SocketAddr), UdpId>,
     bound: BTreeMap<u16, UdpId>,
+    /// Conversations that ended without their readers' doing: each reader has to be told.
+    ended: Vec<UdpId>,
 }
 
 impl Table {
@@ -89,10 +100,9 @@ impl Table {
     }
 
     fn insert(&mut self, kind: Kind, now: Instant) -> UdpId {
-        if self.all.len() >= MAX_UDP
-            && let Some(oldest) = self.all.iter().min_by_key(|(_, known)| known.used).map(|(id, _)| *id)
-        {
+        if let Some(oldest) = self.one_too_many(kind) {
             self.close(oldest);
+            self.ended.push(oldest);
         }
         self.next += 1;
         let id = UdpId(self.next);
@@ -102,6 +112,21 @@ impl Table {
         }
         self.all.insert(id, Conversation { kind, queue: VecDeque::new(), used: now, told: false });
         id
+    }
+
+    /// What gives way to a newcomer: the idlest of all, or of the peer's own where one peer has nearly all.
+    fn one_too_many(&self, newcomer: Kind) -> Option<UdpId> {
+        if self.all.len() < MAX_UDP_PER_PEER {
+            return None;
+        }
+        let peer = newcomer.peer();
+        let of_peer = || self.all.iter().filter(|(_, known)| peer.is_some() && known.kind.peer() == peer);
+        let idlest = match of_peer().count() >= MAX_UDP_PER_PEER {
+            true => of_peer().min_by_key(|(_, known)| known.used),
+            false if self.all.len() >= MAX_UDP => self.all.iter().min_by_key(|(_, known)| known.used),
+            false => None,
+        };
+        idlest.map(|(id, _)| *id)
     }
 
     /// The next datagram; `Err` once the conversation is over.
@@ -135,14 +160,19 @@ impl Table {
         }
     }
 
-    /// Ends what was idle for too long, and names it: its reader has to be told.
-    pub fn expire(&mut self, now: Instant) -> Vec<UdpId> {
+    /// Ends what was idle for too long.
+    pub fn expire(&mut self, now: Instant) {
         let is_over = |known: &Conversation| known.used + known.idle() <= now;
         let over: Vec<_> = self.all.iter().filter(|(_, known)| is_over(known)).map(|(id, _)| *id).collect();
-        for id in &over {
-            self.close(*id);
+        for id in over {
+            self.close(id);
+            self.ended.push(id);
         }
-        over
+    }
+
+    /// The next conversation whose reader has to be told that it is over.
+    pub fn poll_ended(&mut self) -> Option<UdpId> {
+        self.ended.pop()
     }
 
     pub fn len(&self) -> usize {
@@ -182,11 +212,20 @@ mod tests {
             table.take(addr(80), addr(1), b"x", now);
         }
         assert_eq!(table.bytes, MAX_UDP_QUEUE);
-        for port in 2..=MAX_UDP as u16 + 1 {
+        for port in 2..=MAX_UDP_PER_PEER as u16 + 1 {
             table.take(addr(80), addr(port), b"x", now + Duration::from_secs(1));
         }
-        assert_eq!((table.len(), table.recv(first)), (MAX_UDP, Err(Over)));
-        assert_eq!(table.expire(now + UDP_IDLE + Duration::from_secs(1)).len(), MAX_UDP);
+        assert_eq!((table.len(), table.recv(first)), (MAX_UDP_PER_PEER, Err(Over)));
+        assert_eq!((table.poll_ended(), table.poll_ended()), (Some(first), None));
+        // What is left is for others.
+        for other in 1..=2 * MAX_UDP as u16 {
+            let other = SocketAddr::from(([10, 65, (other >> 8) as u8, other as u8], 1));
+            table.take(addr(80), other, b"x", now + Duration::from_secs(2));
+        }
+        assert_eq!(table.len(), MAX_UDP);
+        while table.poll_ended().is_some() {}
+        table.expire(now + UDP_IDLE + Duration::from_secs(2));
+        assert_eq!(std::iter::from_fn(|| table.poll_ended()).count(), MAX_UDP);
         assert_eq!((table.len(), table.bytes), (0, 0));
     }
 }

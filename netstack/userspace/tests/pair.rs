@@ -357,6 +357,32 @@ fn datagrams_cross_in_pieces_and_nobody_there_is_told() {
 }
 
 #[test]
+fn the_reader_of_a_conversation_that_gives_way_is_told() {
+    let mut pair = Pair::new();
+    let mut opened = Vec::new();
+    let mut told = Vec::new();
+    for _ in 0..=limits::MAX_UDP_PER_PEER {
+        let from = pair.stacks[0].bind_udp(pair.now).unwrap();
+        let now = pair.now;
+        pair.stacks[0].send_to(from, peer(53), b"x", now);
+        let mut buffer = vec![0; FRAME];
+        let len = pair.stacks[0].poll_frame(&mut buffer, now).unwrap();
+        pair.stacks[1].handle_frame(&buffer[..len], now);
+        while let Some(event) = pair.stacks[1].poll_event() {
+            match event {
+                Event::Opened { conversation, .. } => opened.push(conversation),
+                Event::Datagrams(conversation) => told.push(conversation),
+                Event::Accept { .. } | Event::Ready(_) => {}
+            }
+        }
+        pair.now += Duration::from_millis(1);
+    }
+    let over: Vec<_> = opened.iter().copied().filter(|id| pair.stacks[1].recv_from(*id).is_err()).collect();
+    assert!(!over.is_empty());
+    assert_eq!(told, over);
+}
+
+#[test]
 fn an_attempt_fails_at_once_when_the_router_says_that_the_peer_is_not_there() {
     let mut pair = Pair::new();
     let attempt = pair.stacks[0].connect(peer(22), pair.now).unwrap();

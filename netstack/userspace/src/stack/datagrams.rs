@@ -29,13 +29,23 @@ impl Stack {
             Took::Ready(id) => self.events.push_back(Event::Datagrams(id)),
             Took::Nothing => {}
         }
+        self.tell_ended();
+    }
+
+    /// Wakes the readers of conversations that gave way, so that nobody waits for a datagram that cannot come.
+    pub(super) fn tell_ended(&mut self) {
+        while let Some(id) = self.udp.poll_ended() {
+            self.events.push_back(Event::Datagrams(id));
+        }
     }
 
     /// Opens a port from which datagrams go to anybody.
     pub fn bind_udp(&mut self, now: Instant) -> Option<UdpId> {
         let udp = &self.udp;
         let port = self.ports.pick(|port| udp.is_bound(port))?;
-        Some(self.udp.bind(port, now))
+        let id = self.udp.bind(port, now);
+        self.tell_ended();
+        Some(id)
     }
 
     /// The next datagram and who sent it; an error once the conversation is over.

@@ -268,7 +268,8 @@ impl Stack {
         }
         if self.next_sweep <= now {
             self.next_sweep = now + SWEEP;
-            self.events.extend(self.udp.expire(now).into_iter().map(Event::Datagrams));
+            self.udp.expire(now);
+            self.tell_ended();
             self.give_up_pending(now);
         }
     }
