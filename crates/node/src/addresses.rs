@@ -82,6 +82,12 @@ impl OwnAddresses {
         self.host.iter().filter(move |own| self.observed.values().any(|seen| same_ip(own, seen)))
     }
 
+    /// Whether an interface has the IP address of `address`: nothing translates on the way there.
+    pub(crate) fn is_own_ip(&self, address: &Multiaddr) -> bool {
+        let ip = ip_of(address);
+        ip.is_some() && self.host.iter().any(|own| ip_of(own) == ip)
+    }
+
     pub fn observed_addresses(&self) -> impl Iterator<Item = &Multiaddr> {
         self.observed.values()
     }

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Instant};
 
 use peerup_path::{Opened, Reservation, ReservationState, Role, group};
-use peerup_types::{Multiaddr, PathClass, PathId, PeerId, Protocol};
+use peerup_types::{Multiaddr, NatMapping, PathClass, PathId, PeerId, Protocol};
 use peerup_wire::control::Control;
 
 use crate::{action::Action, node::Node, view::RelayUse};
@@ -82,15 +82,25 @@ impl Node {
         self.settle(now);
     }
 
-    /// Somebody trustworthy reached us at this address, or found out that one can.
+    /// A relay has tried this address and got through. Where the NAT maps every remote to another port, that says
+    /// nothing about anybody else.
     pub fn handle_reachable(&mut self, address: Multiaddr) {
-        self.reached.add(address);
+        let for_all = match self.nat_mapping() {
+            NatMapping::EndpointIndependent | NatMapping::Unknown => true,
+            NatMapping::AddressDependent | NatMapping::AddressAndPortDependent => {
+                self.addresses.is_own_ip(&address)
+            }
+        };
+        if for_all {
+            self.reached.add(address);
+        }
     }
 
     /// identify finished on a path to a member: `observed` is the address under which it sees us.
     /// `true` when that proves one more address.
     pub fn handle_seen_as(&mut self, path: PathId, observed: &Multiaddr) -> bool {
-        self.reached.handle_identified(path, observed)
+        let own = self.addresses.is_own_ip(observed);
+        self.reached.handle_identified(path, observed, own)
     }
 
     /// Members that relay and hold a reservation of ours, with their addresses.
@@ -103,14 +113,13 @@ impl Node {
         self.reached.handle_dial(addresses);
     }
 
-    pub(crate) fn note_inbound(&mut self, peer: &PeerId, opened: &Opened, now: Instant) {
-        if opened.outbound {
-            return self.note_dial(std::slice::from_ref(&opened.remote));
-        }
-        let relayed = |(path, ..): &(&Opened, _, _)| path.kind.class != PathClass::Direct;
-        let Some(member) = self.members.get(peer) else { return };
-        if opened.kind.class == PathClass::Direct && !member.ready().iter().any(relayed) {
-            self.reached.handle_inbound(opened.path, &opened.remote, now);
+    pub(crate) fn note_opened(&mut self, peer: &PeerId, opened: &Opened, now: Instant) {
+        if opened.kind.class != PathClass::Direct {
+            self.reached.handle_relayed(opened.path, *peer);
+        } else if opened.outbound {
+            self.reached.handle_outbound(opened.path, &opened.remote);
+        } else if self.members.contains_key(peer) {
+            self.reached.handle_inbound(opened.path, *peer, &opened.remote, now);
         }
     }
 
@@ -140,15 +149,16 @@ impl Node {
         let direct = |(path, ..): &(&Opened, _, _)| path.kind.class == PathClass::Direct;
         let mut connected: Vec<_> =
             member.ready().into_iter().filter(direct).map(|(path, ..)| group(&path.remote)).collect();
+        let mut wanted = Vec::new();
         for address in self.peer_relays.handle_offer(peer, offered) {
             if connected.is_empty() {
                 member.handle_address(address, now);
             } else if !connected.contains(&group(&address)) {
                 connected.push(group(&address));
-                let (addresses, role) = (vec![address], Role::Dialer);
-                self.actions.push_back(Action::Dial { peer, addresses, role });
+                wanted.push(Action::Dial { peer, addresses: vec![address], role: Role::Dialer });
             }
         }
+        wanted.into_iter().for_each(|dial| self.order(dial));
         self.follow_relays(now);
     }
 

@@ -22,7 +22,7 @@ impl Node {
         if opened.outbound {
             self.dials.ended(&peer, std::slice::from_ref(&opened.remote));
         }
-        self.note_inbound(&peer, &opened, now);
+        self.note_opened(&peer, &opened, now);
         let opened = self.classed(opened);
         // A member may be configured as a relay, too.
         if let Some(relay) = self.relays.get_mut(&peer).filter(|_| opened.kind.class == PathClass::Direct) {
@@ -36,7 +36,7 @@ impl Node {
 
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
         let Some(Known { peer, .. }) = self.paths.remove(&path) else { return };
-        self.reached.handle_closed(path);
+        self.reached.handle_closed(path, now);
         if self.peer_relays.handle_closed(path).is_some_and(|peer| !self.relays.contains_key(&peer)) {
             // What the peer saw us as was true for this connection.
             self.addresses.forget_relay(&peer);

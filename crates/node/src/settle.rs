@@ -40,7 +40,7 @@ impl Node {
     }
 
     /// Dials wait for their turn; everything else is done at once.
-    fn order(&mut self, action: Action) {
+    pub(crate) fn order(&mut self, action: Action) {
         match action {
             Action::Dial { peer, addresses, role } => {
                 let urgency = match self.relays.contains_key(&peer) {

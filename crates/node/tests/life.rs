@@ -280,6 +280,18 @@ fn a_punch_request_is_answered_with_our_addresses_and_dialed() {
     ));
 }
 
+#[test]
+fn a_member_that_names_relay_after_relay_has_us_dial_a_few_at_once() {
+    let mut story = Story::connected(BEN, DIRECT);
+    story.drain();
+    for number in 1..100 {
+        let offer = vec![format!("/ip4/198.51.100.{number}/tcp/22").parse().unwrap()];
+        story.control(1, Control::RelayOffer(offer));
+    }
+    let dials = story.drain().into_iter().filter(|action| matches!(action, Action::Dial { .. })).count();
+    assert!((1..=16).contains(&dials), "{dials}");
+}
+
 // Ending
 
 #[test]
