@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use peerup_sim::{HostId, NatConfig, Stop, World};
+use peerup_types::PathClass;
 
 use crate::{HOUR, MINUTE, Pair, SECOND, with_seeds};
 
@@ -89,6 +90,8 @@ fn after_a_relay_restart_a_relayed_path_stands_by_beside_the_direct_one() {
         pair.world.start(pair.relay);
         pair.world.run(MINUTE);
         assert!(pair.world.is_direct(pair.a, pair.b));
+        let kinds = pair.world.kinds_of_paths(pair.a);
+        assert!(kinds.iter().any(|(kind, _)| kind.class == PathClass::Relay), "{kinds:?}");
         pair.world.cut(pair.a, pair.b);
         pair.until_relayed(2 * SECOND);
     });
