@@ -20,6 +20,21 @@ fn a_cut_is_left_for_the_relay_within_two_seconds() {
 }
 
 #[test]
+fn a_cut_under_traffic_is_left_sooner_than_probes_alone_would() {
+    with_seeds(1050..1090, |seed| {
+        let mut pair = Pair::direct(seed);
+        pair.traffic(SECOND / 50, MINUTE);
+        let phase = Duration::from_millis(pair.world.random(10_000..12_000));
+        pair.world.run(phase);
+        pair.world.cut(pair.a, pair.b);
+        let (a, b) = (pair.a, pair.b);
+        let relayed = |world: &World| world.path(a, b).is_some_and(|kind| kind.class == PathClass::Relay);
+        let took = pair.world.until("relayed", 2 * SECOND, relayed);
+        assert!(took <= Duration::from_millis(1450), "{took:?}");
+    });
+}
+
+#[test]
 fn a_host_that_roams_is_reached_within_three_seconds() {
     with_seeds(1100..1130, |seed| {
         let mut pair = Pair::direct(seed);
