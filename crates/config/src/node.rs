@@ -79,7 +79,7 @@ pub struct Discovery {
     pub rendezvous: String,
     /// Separates the DHT and the IPv6 addresses of one network from all others; `None` is the global network.
     pub network: Option<DnsLabel>,
-    /// Empty: the relays serve as bootstrap peers.
+    /// Servers of the DHT besides the relays.
     pub bootstrap_peers: Vec<PeerAddr>,
     /// Find peers on the same LAN by multicast.
     pub mdns: Switch,
@@ -177,14 +177,6 @@ impl NodeConfig {
     /// Relays in the order of the file, each once with all its addresses.
     pub fn relays(&self) -> Vec<RelayPeer> {
         RelayPeer::group(&self.relay.addresses)
-    }
-
-    /// Where the DHT starts: the bootstrap peers, or the relays.
-    pub fn bootstrap(&self) -> Vec<RelayPeer> {
-        match self.discovery.bootstrap_peers.as_slice() {
-            [] => self.relays(),
-            peers => RelayPeer::group(peers),
-        }
     }
 
     /// Everything, defaults included.

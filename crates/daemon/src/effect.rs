@@ -24,7 +24,6 @@ fn without_effect(config: &NodeConfig) -> Vec<&'static str> {
         ),
         ("relay.reservation_interval", relay.reservation_interval != default.relay.reservation_interval),
         ("discovery.rendezvous", discovery.rendezvous != default.discovery.rendezvous),
-        ("discovery.bootstrap_peers", discovery.bootstrap_peers != default.discovery.bootstrap_peers),
         // The gate stands whatever the file says: an open node would be an open network.
         (
             "security.enable_connection_gating",
@@ -53,9 +52,7 @@ mod tests {
         let text = "
 network: {resource_limits_enabled: true}
 relay: {reservation_interval: 10m}
-discovery:
-  rendezvous: mine
-  bootstrap_peers: [/ip4/203.0.113.50/tcp/7777/p2p/12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx]
+discovery: {rendezvous: mine}
 security: {enable_connection_gating: false}
 ";
         assert_eq!(
@@ -64,7 +61,6 @@ security: {enable_connection_gating: false}
                 "network.resource_limits_enabled",
                 "relay.reservation_interval",
                 "discovery.rendezvous",
-                "discovery.bootstrap_peers",
                 "security.enable_connection_gating",
             ]
         );

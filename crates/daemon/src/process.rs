@@ -398,5 +398,7 @@ fn swarm(
     for address in &files.config.network.external_addresses {
         swarm.add_external_address(address.clone());
     }
+    let servers = &files.config.discovery.bootstrap_peers;
+    swarm.bootstrap_from(servers.iter().map(|server| (server.peer(), server.address().clone())).collect());
     Ok(swarm)
 }

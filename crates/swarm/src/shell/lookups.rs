@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use libp2p::{PeerId, kad};
+use libp2p::{Multiaddr, PeerId, kad};
 
 use super::PeerSwarm;
 use crate::event::Event;
@@ -16,15 +16,30 @@ const MAX_FOUND: usize = 16;
 pub struct Lookups {
     /// Questions under way, and whom they are about.
     asked: HashMap<kad::QueryId, PeerId>,
+    /// Servers somebody named, asked besides those that identify showed.
+    bootstrap: Vec<(PeerId, Multiaddr)>,
     serves: bool,
 }
 
 impl PeerSwarm {
+    /// Servers of the private DHT to begin at. They are trusted with questions only, and admitted to nothing.
+    pub fn bootstrap_from(&mut self, servers: Vec<(PeerId, Multiaddr)>) {
+        self.lookups.bootstrap = servers;
+    }
+
     /// Asks the private DHT where `peer` is. What it knows comes as [`Event::Found`]; it knows the peers that serve it.
     pub fn find(&mut self, peer: PeerId) {
         if self.lookups.asked.len() < MAX_LOOKUPS {
+            self.seed_routing_table();
             let query = self.swarm.behaviour_mut().kad.get_closest_peers(peer);
             self.lookups.asked.insert(query, peer);
+        }
+    }
+
+    /// kad drops whom it cannot reach, and a rebuilt swarm knows nobody, so the table is seeded for every question.
+    fn seed_routing_table(&mut self) {
+        for (server, address) in self.lookups.bootstrap.clone() {
+            self.add_dht_peer(server, address);
         }
     }
 

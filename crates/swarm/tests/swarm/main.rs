@@ -1,6 +1,7 @@
 //! Real swarms over loopback: paths, gating, circuits, supervision.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
 
+mod bootstrap;
 mod hole_punching;
 mod liveness;
 mod serving;
