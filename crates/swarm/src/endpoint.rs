@@ -28,6 +28,19 @@ pub fn relay(endpoint: &ConnectedPoint) -> Option<PeerId> {
     })
 }
 
+/// Where the other end is. Of an inbound circuit libp2p says only who came; the way led through our relay.
+pub fn remote(endpoint: &ConnectedPoint, peer: PeerId) -> Multiaddr {
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, .. } if endpoint.is_relayed() => {
+            let to_circuit = local_addr.iter().take_while(|part| *part != Protocol::P2pCircuit);
+            to_circuit.chain([Protocol::P2pCircuit, Protocol::P2p(peer)]).collect()
+        }
+        ConnectedPoint::Listener { .. } | ConnectedPoint::Dialer { .. } => {
+            endpoint.get_remote_address().clone()
+        }
+    }
+}
+
 /// The address whose first hop carries the packets: an inbound circuit names its relay in the local address.
 fn leg(endpoint: &ConnectedPoint) -> &Multiaddr {
     match endpoint {
@@ -86,5 +99,8 @@ mod tests {
         };
         assert_eq!(relay(&inbound), Some(relay_peer));
         assert_eq!(kind(&inbound).family, Family::Ipv6);
+        let circuit = format!("/ip6/2001:db8::9/tcp/7777/p2p/{relay_peer}/p2p-circuit/p2p/{target}");
+        assert_eq!(remote(&inbound, target).to_string(), circuit);
+        assert_eq!(remote(&outbound, target), *outbound.get_remote_address());
     }
 }

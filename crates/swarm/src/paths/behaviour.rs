@@ -137,7 +137,7 @@ impl Behaviour {
             path,
             peer,
             kind: endpoint::kind(endpoint),
-            remote: endpoint.get_remote_address().clone(),
+            remote: endpoint::remote(endpoint, peer),
             relay: endpoint::relay(endpoint),
             outbound: endpoint.is_dialer(),
             usage,
