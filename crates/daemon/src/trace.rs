@@ -68,7 +68,11 @@ impl NodeHandle {
             rtt_ms: reply.rtt_ms,
             error: (!reply.error.is_empty()).then_some(reply.error),
         });
-        let path = if relayed { "RELAYED" } else { "DIRECT" };
+        let path = match (&reply.via, relayed) {
+            (None, _) => "",
+            (Some(_), true) => "RELAYED",
+            (Some(_), false) => "DIRECT",
+        };
         Ok(TraceReport { target: request.peer, target_id: peer, path: path.to_owned(), hops })
     }
 }

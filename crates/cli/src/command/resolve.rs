@@ -1,7 +1,11 @@
 //! `peerup resolve`: the peer ID behind a name. The configuration answers without anybody's help; what it does not know,
 //! a running daemon may.
 
-use peerup_control::{Client, Runtime, api::ResolveRequest};
+use peerup_control::{
+    Client, Runtime,
+    api::{ResolveRequest, ResolveSource},
+};
+use peerup_trust::authorized_keys::AuthorizedKeys;
 use peerup_types::PeerId;
 use serde_json::json;
 
@@ -9,14 +13,14 @@ use super::{Context, block_on};
 use crate::{
     args::Resolve,
     failure::{Exit, Failure},
-    place::NodeFiles,
+    place::{NodeFiles, read_keys_text},
 };
 
 pub fn run(context: &Context, args: &Resolve) -> Result<Exit, Failure> {
     let node = context.place.load_node()?;
     let (id, source) = match lookup(&node, &args.name) {
         Ok(found) => found,
-        Err(unknown) => ask(&node, &args.name).ok_or(unknown)?,
+        Err(unknown) => ask(&node, &args.name).or_else(|| commented(&node, &args.name)).ok_or(unknown)?,
     };
     let Resolve { name, json } = args;
     if *json {
@@ -35,6 +39,15 @@ fn ask(node: &NodeFiles, name: &str) -> Option<(PeerId, &'static str)> {
         Ok(client.resolve(request).await?)
     });
     found.ok().map(|found| (found.peer_id, found.source.as_str()))
+}
+
+/// What people call it in `authorized_keys`, which a daemon knows too.
+fn commented(node: &NodeFiles, name: &str) -> Option<(PeerId, &'static str)> {
+    let bare = name.strip_suffix(".peerup").unwrap_or(name);
+    let text = read_keys_text(&node.config.security.authorized_keys_file).ok()?;
+    let (keys, _) = AuthorizedKeys::parse_lenient(&text);
+    let entry = keys.entries().find(|entry| entry.comment() == Some(bare))?;
+    Some((entry.peer(), ResolveSource::Network.as_str()))
 }
 
 fn lookup(node: &NodeFiles, name: &str) -> Result<(PeerId, &'static str), Failure> {

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use peerup_config::{RelayPeer, RelayService, Relaying};
 use peerup_control::{
     ApiError, ErrorKind, Runtime,
     api::{
-        HealthItem, Overview, PeerOverview, Reachability, SCHEMA, SelfOverview, Severity, StatusReport,
-        Timestamp,
+        HealthItem, Overview, PeerOverview, Reachability, RelayOverview, RelayServiceWord, RelayState,
+        RelayingOverview, SCHEMA, SelfOverview, Severity, StatusReport, Timestamp,
     },
 };
 use peerup_trust::authorized_keys::AuthorizedKeys;
+use peerup_types::PeerId;
 
 use super::{Context, block_on};
 use crate::{
@@ -148,8 +150,8 @@ fn local_overview(node: &NodeFiles) -> Result<Overview, Failure> {
             reachability: Reachability::Unknown,
         },
         peers: keys.entries().map(|entry| local_peer(node, entry)).collect(),
-        relays: vec![],
-        relaying: Default::default(),
+        relays: node.config.relays().into_iter().map(|relay| local_relay(node, relay)).collect(),
+        relaying: local_relaying(&node.config.network.relaying),
         health: vec![HealthItem {
             code: "daemon-not-running".into(),
             severity: Severity::Error,
@@ -160,12 +162,40 @@ fn local_overview(node: &NodeFiles) -> Result<Overview, Failure> {
     })
 }
 
+fn local_relay(node: &NodeFiles, relay: RelayPeer) -> RelayOverview {
+    RelayOverview {
+        id: relay.peer,
+        name: configured_name(node, &relay.peer),
+        addr: relay.addresses.first().map(ToString::to_string),
+        state: RelayState::Offline,
+        rtt_ms: None,
+        reason: Some("the daemon is not running".into()),
+    }
+}
+
+fn local_relaying(config: &Relaying) -> RelayingOverview {
+    RelayingOverview {
+        service: match config.service {
+            RelayService::Auto => RelayServiceWord::Auto,
+            RelayService::On => RelayServiceWord::On,
+            RelayService::Off => RelayServiceWord::Off,
+        },
+        reason: Some("the daemon is not running".into()),
+        max_reservations: config.max_reservations.into(),
+        max_circuits: config.max_circuits.into(),
+        max_bytes_per_s: config.max_rate,
+        ..RelayingOverview::default()
+    }
+}
+
+fn configured_name(node: &NodeFiles, peer: &PeerId) -> Option<String> {
+    node.config.names.iter().find(|(_, id)| *id == peer).map(|(name, _)| name.to_string())
+}
+
 fn local_peer(node: &NodeFiles, entry: &peerup_trust::authorized_keys::Entry) -> PeerOverview {
-    let name =
-        node.config.names.iter().find(|(_, id)| **id == entry.peer()).map(|(name, _)| name.to_string());
     PeerOverview {
         id: entry.peer(),
-        name: name.or_else(|| entry.comment().map(str::to_owned)),
+        name: configured_name(node, &entry.peer()).or_else(|| entry.comment().map(str::to_owned)),
         ips: entry.ip().map(Into::into).into_iter().collect(),
         path: None,
         rtt_ms: None,

@@ -1,11 +1,12 @@
-//! `peerup traceroute`: the relay on the way to a peer, where there is one, and the peer.
+//! `peerup traceroute`: the relay on the way to a peer, where there is one, and the peer. Without a daemon a node in
+//! this process looks.
 
-use peerup_control::{
-    Runtime,
-    api::{PlainText, TraceRequest},
+use peerup_control::api::{PlainText, TraceRequest};
+
+use super::{
+    Context, block_on,
+    local::{Purpose, with_runtime},
 };
-
-use super::{Context, block_on};
 use crate::{
     args::Traceroute,
     failure::{Exit, Failure},
@@ -13,7 +14,9 @@ use crate::{
 
 pub fn run(context: &Context, args: &Traceroute) -> Result<Exit, Failure> {
     let request = TraceRequest { peer: args.peer.clone() };
-    let report = block_on(async { Ok(context.place.daemon().await?.trace(request).await?) })?;
+    let node = context.place.load_node()?;
+    let report =
+        block_on(with_runtime(&node, Purpose::Visit, async |runtime| Ok(runtime.trace(request).await?)))?;
     match args.json {
         true => context.terminal.json(&report)?,
         false => context.terminal.line(report.plain_text().trim_end())?,

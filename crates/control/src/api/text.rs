@@ -143,7 +143,8 @@ impl Row for PingStats {
 impl PlainText for TraceReport {
     fn plain_text(&self) -> String {
         let hops: String = self.hops.iter().map(|hop| hop.line() + "\n").collect();
-        format!("{hops}--- path: [{}] ---\n", self.path)
+        let path = if self.path.is_empty() { "none".to_owned() } else { format!("[{}]", self.path) };
+        format!("{hops}--- path: {path} ---\n")
     }
 }
 

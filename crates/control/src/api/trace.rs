@@ -16,7 +16,7 @@ pub struct TraceReport {
     pub target: String,
     #[schemars(with = "String")]
     pub target_id: PeerId,
-    /// `DIRECT` or `RELAYED`.
+    /// `DIRECT`, `RELAYED`, or empty when there is no path.
     pub path: String,
     /// The relay, where there is one, then the target.
     pub hops: Vec<TraceHop>,
