@@ -201,7 +201,13 @@ impl From<AddressError> for Failure {
 
 impl From<authorized_keys::AddError> for Failure {
     fn from(error: authorized_keys::AddError) -> Self {
-        Self::of(&error)
+        let failure = Self::of(&error);
+        match error {
+            authorized_keys::AddError::Duplicate(_) => {
+                failure.exit(Exit::Conflict).hint("`peerup auth list` shows who is")
+            }
+            authorized_keys::AddError::Full => failure.hint("`peerup auth remove` makes room"),
+        }
     }
 }
 

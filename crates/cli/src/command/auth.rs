@@ -227,7 +227,8 @@ pub fn row(entry: &Entry) -> AuthRow {
 fn validate(context: &Context, file: Option<PathBuf>) -> Result<Exit, Failure> {
     let path = keys_file(context, file.as_deref())?;
     if file.is_some() && !path.exists() {
-        return Err(Failure::new(format!("{} does not exist", path.display())));
+        return Err(Failure::new(format!("{} does not exist", path.display()))
+            .hint("without FILE, the file of this node is looked at"));
     }
     let (keys, problems) = AuthorizedKeys::parse_lenient(&read_private_keys_text(&path)?);
     if problems.is_empty() {

@@ -33,7 +33,10 @@ pub fn serve(context: &Context) -> Result<Exit, Failure> {
 pub fn authorize(context: &Context, peer: PeerId, comment: &str) -> Result<Exit, Failure> {
     let relay = context.place.load_relay()?;
     let comment = Some(comment).filter(|comment| !comment.is_empty());
-    edit_keys(&relay.config.security.authorized_keys_file, |keys| keys.add(peer, comment))?;
+    edit_keys(&relay.config.security.authorized_keys_file, |keys| {
+        keys.add(peer, comment)
+            .map_err(|error| Failure::from(error).hint("`peerup relay list-peers` shows who is"))
+    })?;
     context.terminal.note(format_args!("{peer} may use this relay"))?;
     Ok(Exit::Ok)
 }

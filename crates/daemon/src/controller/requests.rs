@@ -4,7 +4,7 @@ use peerup_control::{
     ApiError, ErrorKind,
     api::{AuthAdd, AuthEdit, AuthRow, DownReport, Timestamp, UpReport},
 };
-use peerup_trust::authorized_keys::{AuthorizedKeys, SetAttributeError};
+use peerup_trust::authorized_keys::{AuthorizedKeys, SetAttributeError, UnknownPeer};
 use peerup_types::PeerId;
 
 use super::{Controller, Mode, data::PING_IDS};
@@ -101,7 +101,7 @@ impl Controller {
     fn auth_add(&mut self, request: AuthAdd) -> Result<(), ApiError> {
         self.change_keys(|keys| {
             keys.add(request.peer_id, request.comment.as_deref())
-                .map_err(|error| ApiError::new(ErrorKind::Conflict, error.to_string()))?;
+                .map_err(|error| ApiError::new(ErrorKind::Conflict, error.to_string()).with_hint(WHO_IS))?;
             set_options(keys, &request.peer_id, request.options.iter().map(|(key, value)| (key, Some(value))))
         })
     }
@@ -112,9 +112,7 @@ impl Controller {
     }
 
     fn auth_remove(&mut self, peer: &PeerId) -> Result<(), ApiError> {
-        self.change_keys(|keys| {
-            keys.remove(peer).map_err(|error| ApiError::new(ErrorKind::NotFound, error.to_string()))
-        })
+        self.change_keys(|keys| keys.remove(peer).map_err(unknown))
     }
 
     /// Reads the file, changes it, writes it, and lets the result count at once. The file is read first so that a
@@ -129,6 +127,12 @@ impl Controller {
     }
 }
 
+const WHO_IS: &str = "`peerup auth list` shows who is";
+
+fn unknown(error: UnknownPeer) -> ApiError {
+    ApiError::new(ErrorKind::NotFound, error.to_string()).with_hint(WHO_IS)
+}
+
 fn set_options<'a>(
     keys: &mut AuthorizedKeys,
     peer: &PeerId,
@@ -136,7 +140,7 @@ fn set_options<'a>(
 ) -> Result<(), ApiError> {
     for (key, value) in options {
         keys.set_attribute(peer, key, value.map(String::as_str)).map_err(|error| match error {
-            SetAttributeError::UnknownPeer(error) => ApiError::new(ErrorKind::NotFound, error.to_string()),
+            SetAttributeError::UnknownPeer(error) => unknown(error),
             SetAttributeError::InvalidKey(_)
             | SetAttributeError::InvalidValue(_)
             | SetAttributeError::Unreadable(_)

@@ -67,7 +67,11 @@ pub fn store_failed(target: &Target<'_>, error: StoreError) -> Failure {
         StoreError::Refused(CommitError::AlreadyPending) => failure
             .exit(Exit::Conflict)
             .hint(format!("`{command} confirm` keeps it, `{command} rollback` takes it back")),
-        StoreError::Refused(_)
+        StoreError::Refused(CommitError::NothingPending) => {
+            failure.hint(format!("`{command} apply FILE` makes a change that has to be confirmed"))
+        }
+        StoreError::Refused(CommitError::IsLastGood) => failure.hint(format!("`{command} show` prints it")),
+        StoreError::Refused(CommitError::NoArchive | CommitError::NoConfig)
         | StoreError::Lock(_)
         | StoreError::Read(_)
         | StoreError::NotText { .. }

@@ -89,10 +89,15 @@ impl Target<'_> {
     }
 
     fn parse(&self, text: &str) -> Result<Parsed, Failure> {
+        self.parse_from(text, &self.file)
+    }
+
+    /// `text` as this configuration, where it comes from another file: paths in it still lead from here.
+    fn parse_from(&self, text: &str, source: &Path) -> Result<Parsed, Failure> {
         let base = directory(&self.file);
         match self.owner {
             Owner::Node => {
-                let config = NodeConfig::parse(text, base).map_err(|error| in_file(&self.file, error))?;
+                let config = NodeConfig::parse(text, base).map_err(|error| in_file(source, error))?;
                 Ok(Parsed {
                     resolved: config.resolved(),
                     key_file: config.identity.key_file.clone(),
@@ -101,7 +106,7 @@ impl Target<'_> {
                 })
             }
             Owner::Relay => {
-                let config = RelayConfig::parse(text, base).map_err(|error| in_file(&self.file, error))?;
+                let config = RelayConfig::parse(text, base).map_err(|error| in_file(source, error))?;
                 Ok(Parsed {
                     resolved: config.resolved(),
                     node: None,

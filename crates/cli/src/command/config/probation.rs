@@ -23,8 +23,9 @@ use crate::{
 };
 
 pub fn apply(target: &Target<'_>, file: &Path, timeout: Duration) -> Result<Exit, Failure> {
-    let new = read_new(&target.context.place.resolve(file))?;
-    let parsed = target.parse(&new).map_err(|failure| failure.while_doing(file.display()))?;
+    let file = target.context.place.resolve(file);
+    let new = read_new(&file)?;
+    let parsed = target.parse_from(&new, &file)?;
     refuse_on_probation(target)?;
     let before = target.read()?;
     if before == new {
@@ -132,7 +133,9 @@ pub fn rollback(target: &Target<'_>) -> Result<Exit, Failure> {
 /// Anybody may have written the new file: it holds no secret.
 fn read_new(file: &Path) -> Result<String, Failure> {
     let failed = |error: std::io::Error| {
-        Failure::of(&error).while_doing(format_args!("cannot read {}", file.display()))
+        Failure::of(&error)
+            .while_doing(format_args!("cannot read {}", file.display()))
+            .hint("name a file with the whole new configuration")
     };
     let mut text = String::new();
     File::open(file).map_err(failed)?.take(MAX_TEXT as u64 + 1).read_to_string(&mut text).map_err(failed)?;
