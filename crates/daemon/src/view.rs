@@ -1,6 +1,6 @@
 //! What the node looks like from outside: answers to status questions.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use peerup_control::{
     ApiError, ErrorKind,
@@ -19,6 +19,7 @@ use peerup_types::{CarrierKind, NatMapping, PathClass, PeerId};
 use crate::{
     api::Target,
     controller::{Controller, relaying_overview},
+    netcheck::global_address,
 };
 
 pub fn overview(node: &Controller) -> Overview {
@@ -219,8 +220,8 @@ pub fn status(node: &Controller) -> StatusReport {
             .flat_map(|relay| relay.addresses.iter().map(ToString::to_string).collect::<Vec<_>>())
             .collect(),
         services_count: node.services.offers().list().iter().filter(|service| service.enabled).count() as u32,
-        has_global_ipv6: node.node.addresses().has_global(true),
-        has_global_ipv4: node.node.addresses().has_global(false),
+        has_global_ipv6: global_address(&report.interfaces, true).is_some(),
+        has_global_ipv4: global_address(&report.interfaces, false).is_some(),
         listen_addresses: hosts,
         nat_type: Some(report.v4.behaviour)
             .filter(|known| *known != NatMapping::Unknown)
@@ -309,8 +310,11 @@ pub fn resolve(node: &Controller, target: &str) -> Result<Target, ApiError> {
         Some((peer, ResolveSource::Network))
     };
     let (peer, source) = named().or_else(by_id).or_else(by_address).or_else(introduced).ok_or_else(|| {
-        ApiError::new(ErrorKind::NotFound, format!("no peer is called `{target}`"))
-            .with_hint("`peerup status` lists names and addresses")
+        let unknown = match target.parse::<IpAddr>() {
+            Ok(address) => format!("no peer has the address {address}"),
+            Err(_) => format!("no peer is called `{target}`"),
+        };
+        ApiError::new(ErrorKind::NotFound, unknown).with_hint("`peerup status` lists names and addresses")
     })?;
     let ips = membership.addrs_of(&peer).iter().collect();
     Ok(Target { peer, name: Some(display_name(node, &peer)), ips, source })
@@ -320,7 +324,8 @@ pub fn resolve(node: &Controller, target: &str) -> Result<Target, ApiError> {
 pub fn display_name(node: &Controller, peer: &PeerId) -> String {
     let configured =
         node.files.config.names.iter().find(|(_, id)| *id == peer).map(|(name, _)| name.to_string());
-    let introduced = || node.node.membership().name_of(peer).map(ToString::to_string);
+    let own = || node.node.name().filter(|_| *peer == node.swarm.local_peer()).map(ToString::to_string);
+    let introduced = || own().or_else(|| node.node.membership().name_of(peer).map(ToString::to_string));
     let comment = || node.keys.get(peer).and_then(|entry| entry.comment()).map(str::to_owned);
     configured.or_else(introduced).or_else(comment).unwrap_or_else(|| {
         let id = peer.to_string();

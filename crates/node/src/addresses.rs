@@ -92,11 +92,6 @@ impl OwnAddresses {
         self.observed.values()
     }
 
-    /// Whether an interface has an address of the family that is routed on the internet.
-    pub fn has_global(&self, v6: bool) -> bool {
-        !self.globals(v6).is_empty()
-    }
-
     /// Internet addresses of this host's interfaces, of one family, each once.
     pub fn globals(&self, v6: bool) -> BTreeSet<IpAddr> {
         let global = self.host.iter().filter(|address| is_global(address));

@@ -11,9 +11,9 @@ pub const ENVIRONMENT: &str = "PEERUP_LOG";
 /// How loud peerup is when nobody asks for anything else.
 const DEFAULT_LEVEL: &str = "info";
 
-/// Libraries that log every failed dial of a race, or every attribute that a newer kernel adds. A directive
-/// covers all targets that start with its name, so `libp2p` stands for `libp2p_swarm` and its siblings.
-const QUIET_LIBRARIES: &str = "libp2p=warn,multistream_select=warn,yamux=warn,quinn=warn,hickory=warn,netlink_proto=warn,netlink_packet=error";
+/// Libraries that log every failed dial of a race, every attribute that a newer kernel adds, or at each start that a
+/// DHT of one's own has nobody in it yet. A directive covers all targets that start with its name, so `libp2p` stands for `libp2p_swarm` and its siblings.
+const QUIET_LIBRARIES: &str = "libp2p=warn,libp2p_kad=error,multistream_select=warn,yamux=warn,quinn=warn,hickory=warn,netlink_proto=warn,netlink_packet=error";
 
 pub(crate) fn from_environment(value: Option<String>) -> Result<EnvFilter, InitError> {
     let value = value.as_deref().map_or("", str::trim);

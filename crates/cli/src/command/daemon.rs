@@ -96,6 +96,8 @@ fn services(context: &Context, args: &Json) -> Result<Exit, Failure> {
     let rows = block_on(async { Ok(context.place.daemon().await?.services().await?) })?;
     if args.json {
         context.terminal.json(&rows)?;
+    } else if rows.is_empty() {
+        context.terminal.note("no service is offered")?;
     } else {
         rows.plain_text().lines().try_for_each(|line| context.terminal.line(line))?;
     }

@@ -3,7 +3,7 @@
 mod relays;
 mod standalone;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use peerup_control::api::{
     FamilyCheck, HealthItem, InterfaceCheck, NetcheckReport, PortMappingCheck, PortMappingState, RelayCheck,
@@ -99,10 +99,15 @@ fn unreachable(checks: &[RelayCheck], default_route: bool) -> Option<HealthItem>
     warning("relays-unreachable", text, "open a web page: a hotel or train may want a log-in first")
 }
 
-fn family(mapping: &Mapping, interfaces: &[Interface], v6: bool) -> FamilyCheck {
+/// An internet address that an interface of this host has itself.
+pub fn global_address(interfaces: &[Interface], v6: bool) -> Option<IpAddr> {
     let global = |i: &&Interface| !i.tunnel && i.address.is_ipv6() == v6 && scope(i.address) == Scope::Global;
+    interfaces.iter().find(global).map(|interface| interface.address)
+}
+
+fn family(mapping: &Mapping, interfaces: &[Interface], v6: bool) -> FamilyCheck {
     FamilyCheck {
-        global: interfaces.iter().find(global).map(|interface| interface.address),
+        global: global_address(interfaces, v6),
         external: mapping.external,
         translated: mapping.translated,
         keeps_port: mapping.keeps_port,
