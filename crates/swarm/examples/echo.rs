@@ -1,5 +1,6 @@
 //! An echo service on this crate alone: `echo anna bert` serves bert and prints an address, `echo bert anna ADDRESS`
 //! talks to it. Each admits the other only. Keys come from words to keep this short; a program keeps a random one.
+#![allow(clippy::print_stdout, reason = "a program talks to its user")]
 
 use std::{collections::BTreeSet, env, error::Error};
 
@@ -8,10 +9,9 @@ use peerup_swarm::{Admission, Event, PathHandle, PeerSwarm, Profile, Stream, Swa
 use peerup_types::Keypair;
 
 const ECHO: &str = "/example/echo/1.0.0";
-type Failed = Box<dyn Error + Send + Sync>;
 
 #[tokio::main]
-async fn main() -> Result<(), Failed> {
+async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let words: Vec<String> = env::args().skip(1).collect();
     let [own, other, address @ ..] = words.as_slice() else { return Err("who am I, and for whom?".into()) };
     let key = |word: &str| Keypair::ed25519_from_bytes(word.bytes().cycle().take(32).collect::<Vec<_>>());
@@ -50,7 +50,7 @@ async fn echo(stream: Stream) -> io::Result<()> {
     to.close().await
 }
 
-async fn greet(path: PathHandle) -> Result<(), Failed> {
+async fn greet(path: PathHandle) -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut stream = path.open(ECHO).await?;
     stream.write_all(b"hello\n").await?;
     stream.close().await?;
