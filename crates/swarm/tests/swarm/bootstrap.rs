@@ -5,12 +5,13 @@ use std::time::Duration;
 use peerup_swarm::Event;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{DEADLINE, admit, drive, listen, node, relay, until};
+use crate::support::{DEADLINE, admit, drive, listen, node, relay, trust, until};
 
 #[tokio::test]
 async fn a_question_reaches_a_named_server_and_finds_who_serves_the_dht_there() {
     let (mut asker, mut wanted, mut server) = (node(), node(), relay());
     let (wanted_id, server_id) = (wanted.local_peer(), server.local_peer());
+    trust(&mut asker, &mut wanted);
     server.set_admission(admit([asker.local_peer(), wanted_id]));
     let at = listen(&mut server, "/ip4/127.0.0.1/tcp/0").await;
     tokio::spawn(async move { drive(&mut server).await });
