@@ -136,6 +136,9 @@ impl Lane {
         let mut drained = Drained::default();
         if far.acks {
             self.resend(writer, far, now, &mut drained);
+        } else {
+            // Kept for a peer that acknowledged; the one that came back does not, and nothing may wait for it.
+            self.retained.forget(&mut self.buffers);
         }
         while !writer.is_full() && !self.retained.is_blocked() {
             let Some(head) = self.take() else { break };
@@ -333,6 +336,24 @@ mod tests {
         assert!(lane.expired(now + PARKED_FOR / 2).is_empty());
         assert_eq!(lane.expired(now + PARKED_FOR).len(), MAX_PARKED);
         assert!(lane.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_comes_back_without_acknowledgements_is_not_waited_for() {
+        let (mut lane, now) = (Lane::new(1), Instant::now());
+        let far = |acks| Far { supers: true, acks, mtu: 1380 };
+        let mut writer = FrameWriter::new();
+        lane.switch(Some(PathId(1)), now);
+        while lane.unacknowledged() < MAX_BYTES {
+            writer.clear();
+            lane.push(Form::Plain, &[0; 1024], now);
+            lane.drain_into(&mut writer, far(true), now);
+        }
+        lane.switch(Some(PathId(2)), now);
+        writer.clear();
+        lane.push(Form::Plain, &[0; 1024], now);
+        assert_eq!(lane.drain_into(&mut writer, far(false), now).packets, 1);
+        assert_eq!((lane.unacknowledged(), lane.poll_timeout()), (0, None));
     }
 
     #[test]

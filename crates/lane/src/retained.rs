@@ -94,8 +94,13 @@ impl Retained {
     /// A new frame was written that nobody will acknowledge.
     pub fn sent_unkept(&mut self, buffers: &mut Buffers) {
         self.next = self.next.wrapping_add(1);
+        self.forget(buffers);
+    }
+
+    /// Nobody will acknowledge what is kept.
+    pub fn forget(&mut self, buffers: &mut Buffers) {
         while self.pop(buffers).is_some() {}
-        self.floor = self.next;
+        (self.fallen, self.floor) = (None, self.next);
     }
 
     /// A new frame was written: it is kept until it is acknowledged or falls out of the bound.
