@@ -27,7 +27,7 @@ use tokio::{
 
 pub use dial::Dialer;
 
-use crate::api::NodeHandle;
+use crate::{api::NodeHandle, userspace::PrivatePort};
 
 /// A peer has to be found, reached, and to answer.
 const DIAL: Duration = Duration::from_secs(30);
@@ -46,10 +46,11 @@ pub struct Doors {
 }
 
 impl Doors {
-    /// A peer that reached the proxy would be this node to everybody else.
-    fn keep_private(&self, port: u16) {
-        if let Dialer::Userspace(network) = &self.dialer {
-            network.set_private(port);
+    /// A peer that reached the proxy would be this node to everybody else. Holds until the answer is dropped.
+    fn keep_private(&self, port: u16) -> Option<PrivatePort> {
+        match &self.dialer {
+            Dialer::Userspace(network) => Some(network.keep_private(port)),
+            Dialer::Kernel => None,
         }
     }
 
@@ -63,13 +64,13 @@ pub async fn open(node: &NodeHandle, request: OpenRequest) -> Result<Opening, Ap
     match request {
         OpenRequest::Connect { target, port } => connect(node, doors, &target, port).await,
         OpenRequest::Socks { listen, allow_outside } => {
-            let (listener, listen) = listen_on(&doors, listen).await?;
+            let (listener, listen, private) = listen_on(&doors, listen).await?;
             let settings = socks::Settings { listen, allow_outside };
             let (node, io) = (node.clone(), doors.io);
             let serve = Box::new(move |caller| {
                 io.spawn(async move {
                     tokio::select! {
-                        () = socks::serve(node, listener, settings) => {}
+                        () = socks::serve(node, listener, settings, private) => {}
                         () = until_gone(caller) => {}
                     }
                 });
@@ -84,18 +85,18 @@ pub async fn open(node: &NodeHandle, request: OpenRequest) -> Result<Opening, Ap
 pub async fn serve_configured(node: NodeHandle, listen: SocketAddr, allow_outside: bool) {
     let started = async {
         let doors = node.doors().await?;
-        let (listener, listen) = listen_on(&doors, listen).await?;
-        Ok::<_, ApiError>((doors.io, listener, listen))
+        let (listener, listen, private) = listen_on(&doors, listen).await?;
+        Ok::<_, ApiError>((doors.io, listener, listen, private))
     };
     match started.await {
-        Ok((io, listener, listen)) => {
+        Ok((io, listener, listen, private)) => {
             tracing::info!(%listen, "the proxy listens");
             if !listen.ip().is_loopback() {
                 tracing::warn!(%listen, "the proxy is open to other machines: whoever reaches it reaches the overlay");
             }
             let settings = socks::Settings { listen, allow_outside };
             // An error would be that the data thread is gone, and then all is.
-            let _ = io.spawn(socks::serve(node, listener, settings)).await;
+            let _ = io.spawn(socks::serve(node, listener, settings, private)).await;
         }
         Err(error) => tracing::error!(%error, %listen, "the proxy does not start"),
     }
@@ -169,7 +170,10 @@ async fn carry(network: &crate::userspace::Network, caller: StdUnixStream) -> st
     }
 }
 
-async fn listen_on(doors: &Doors, listen: SocketAddr) -> Result<(TcpListener, SocketAddr), ApiError> {
+async fn listen_on(
+    doors: &Doors,
+    listen: SocketAddr,
+) -> Result<(TcpListener, SocketAddr, Option<PrivatePort>), ApiError> {
     let bound = doors.io.spawn(async move {
         let listener = TcpListener::bind(listen).await?;
         let listen = listener.local_addr()?;
@@ -184,8 +188,8 @@ async fn listen_on(doors: &Doors, listen: SocketAddr) -> Result<(TcpListener, So
     };
     let gone = |_| ApiError::failure("the data thread is gone");
     let (listener, listen) = bound.await.map_err(gone)?.map_err(failed)?;
-    doors.keep_private(listen.port());
-    Ok((listener, listen))
+    let private = doors.keep_private(listen.port());
+    Ok((listener, listen, private))
 }
 
 /// Waits until the caller hangs up.

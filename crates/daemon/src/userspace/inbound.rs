@@ -154,8 +154,9 @@ fn places(access: Access, local: SocketAddr) -> Vec<SocketAddr> {
     reached.iter().map(|ip| SocketAddr::new(*ip, local.port())).collect()
 }
 
-/// An address on loopback that stands for one of the overlay: 127.64.0.2 for 10.64.0.2, and never 127.0.0.1, which is
-/// what services trust.
+/// An address on loopback that stands for one of the overlay: 127.64.0.2 for 10.64.0.2, and never one of 127.0.0.0/16.
+/// There is 127.0.0.1, which is what services trust, and resolvers listen there that are for this host alone
+/// (127.0.0.53, 127.0.1.1).
 fn stand_in(overlay: IpAddr) -> Ipv4Addr {
     let [_, a, b, c] = match overlay {
         IpAddr::V4(v4) => v4.octets(),
@@ -164,10 +165,12 @@ fn stand_in(overlay: IpAddr) -> Ipv4Addr {
             [0, a, b, c]
         }
     };
-    // The first and the last address of a range are not for hosts.
-    let host = Ipv4Addr::new(127, a, b, c);
-    let special = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 0), Ipv4Addr::new(127, 255, 255, 255)];
-    if special.contains(&host) { Ipv4Addr::new(127, 255, 0, c | 1) } else { host }
+    match a {
+        // The last address of the range is not for hosts.
+        0 => Ipv4Addr::new(127, 255, b, c.min(254)),
+        _ if [a, b, c] == [255; 3] => Ipv4Addr::new(127, 255, 255, 254),
+        _ => Ipv4Addr::new(127, a, b, c),
+    }
 }
 
 #[cfg(test)]
@@ -181,6 +184,12 @@ mod tests {
         assert_eq!(of("10.0.0.1"), "127.255.0.1");
         assert_eq!(of("fd00::12:3456"), "127.18.52.86");
         assert_ne!(of("fd00::1"), "127.0.0.1");
+        // Resolvers of this host alone.
+        assert_eq!(of("10.0.0.53"), "127.255.0.53");
+        assert_eq!(of("10.0.1.1"), "127.255.1.1");
+        for last in ["10.0.255.255", "10.255.255.255"] {
+            assert!(!["127.0.255.255", "127.255.255.255"].contains(&of(last).as_str()), "{last}");
+        }
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ mod pump;
 mod sessions;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -59,8 +59,8 @@ struct State {
     /// From `exec` sessions to peers.
     forward: VecDeque<Vec<u8>>,
     knocks: mpsc::Sender<Event>,
-    /// Local ports that no peer reaches: the daemon's own front ends.
-    private_ports: BTreeSet<u16>,
+    /// Local ports that no peer reaches, the daemon's own front ends, and how many of them hold each.
+    private_ports: BTreeMap<u16, usize>,
     /// Ports that peers reach although their service listens on 127.0.0.1 alone.
     open_ports: Vec<PortRange>,
     sleeping_until: Option<Instant>,
@@ -97,7 +97,7 @@ impl Network {
             sessions: BTreeMap::new(),
             forward: VecDeque::new(),
             knocks,
-            private_ports: BTreeSet::new(),
+            private_ports: BTreeMap::new(),
             open_ports: Vec::new(),
             sleeping_until: None,
             tasks: Vec::new(),
@@ -134,14 +134,11 @@ impl Network {
         self.with(|stack, _| stack.set_addresses(addresses));
     }
 
-    /// Keeps peers away from a port of the daemon's own on loopback.
-    pub fn set_private(&self, port: u16) {
-        self.lock().private_ports.insert(port);
-    }
-
-    /// The port may be somebody else's next.
-    pub fn set_public(&self, port: u16) {
-        self.lock().private_ports.remove(&port);
+    /// Keeps peers away from a port of the daemon's own for as long as the answer is held; then it may be somebody
+    /// else's.
+    pub fn keep_private(&self, port: u16) -> PrivatePort {
+        *self.lock().private_ports.entry(port).or_default() += 1;
+        PrivatePort { network: self.clone(), port }
     }
 
     /// `service_ports`: what peers reach although its service listens on 127.0.0.1 alone.
@@ -152,8 +149,10 @@ impl Network {
     /// How a peer's connection may reach a port of this host.
     fn access(&self, port: u16) -> Access {
         let state = self.lock();
-        match (state.private_ports.contains(&port), state.open_ports.iter().any(|range| range.contains(port)))
-        {
+        match (
+            state.private_ports.contains_key(&port),
+            state.open_ports.iter().any(|range| range.contains(port)),
+        ) {
             (true, _) => Access::Never,
             (false, true) => Access::Loopback,
             (false, false) => Access::Wildcard,
@@ -207,6 +206,24 @@ impl Network {
     }
 }
 
+/// A port that no peer reaches.
+pub struct PrivatePort {
+    network: Network,
+    port: u16,
+}
+
+impl Drop for PrivatePort {
+    fn drop(&mut self) {
+        let mut state = self.network.lock();
+        if let Some(holders) = state.private_ports.get_mut(&self.port) {
+            *holders -= 1;
+            if *holders == 0 {
+                state.private_ports.remove(&self.port);
+            }
+        }
+    }
+}
+
 impl State {
     fn pass_on(&mut self, event: Event) {
         match event {
@@ -241,5 +258,21 @@ impl Wake {
     fn both(&self) {
         self.readable.notify_one();
         self.writable.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_is_private_until_its_last_holder_lets_go() {
+        let addresses = OverlayAddrs { v4: None, v6: "fd00::1".parse().unwrap() };
+        let network = Network::start(addresses, 1380, &Handle::current());
+        let (listener, association) = (network.keep_private(1080), network.keep_private(1080));
+        drop(association);
+        assert_eq!(network.access(1080), Access::Never);
+        drop(listener);
+        assert_eq!(network.access(1080), Access::Wildcard);
     }
 }

@@ -5,7 +5,7 @@ mod udp;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use super::{
     DIAL, Doors,
     dial::{DialError, Stream, outside},
 };
-use crate::api::NodeHandle;
+use crate::{api::NodeHandle, userspace::PrivatePort};
 use codec::{Destination, Host, MAX_HTTP, Malformed, Reply, Request};
 
 /// Clients at once; the rest wait in the kernel's backlog.
@@ -45,18 +45,25 @@ struct Proxy {
     settings: Settings,
 }
 
-/// Serves clients until the task is dropped.
-pub async fn serve(node: NodeHandle, listener: TcpListener, settings: Settings) {
+/// Serves clients until the task is dropped. `private` keeps peers away from the port.
+pub async fn serve(
+    node: NodeHandle,
+    listener: TcpListener,
+    settings: Settings,
+    private: Option<PrivatePort>,
+) {
+    let private = Arc::new(Mutex::new(private));
     let room = Arc::new(Semaphore::new(MAX_CLIENTS));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((client, from)) => {
-                let node = node.clone();
+                let (node, private) = (node.clone(), private.clone());
                 tokio::spawn(async move {
                     // Asked for each client: the interface may have gone and come back.
                     let Ok(doors) = node.doors().await else { return };
-                    doors.keep_private(settings.listen.port());
+                    *private.lock().unwrap_or_else(PoisonError::into_inner) =
+                        doors.keep_private(settings.listen.port());
                     if let Err(error) = (Proxy { node, doors, settings }).serve(client).await {
                         tracing::debug!(%from, %error, "a client of the proxy");
                     }

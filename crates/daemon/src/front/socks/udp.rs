@@ -36,9 +36,7 @@ pub async fn associate(proxy: &Proxy, client: Client) -> Result<(), ClientError>
     let mut stream = client.stream;
     let socket = UdpSocket::bind(SocketAddr::new(stream.local_addr()?.ip(), 0)).await?;
     let bound = socket.local_addr()?;
-    if let Dialer::Userspace(network) = &proxy.doors.dialer {
-        network.set_private(bound.port());
-    }
+    let _private = proxy.doors.keep_private(bound.port());
     let association = Association {
         proxy,
         socket,
@@ -56,9 +54,6 @@ pub async fn associate(proxy: &Proxy, client: Client) -> Result<(), ClientError>
     tokio::select! {
         () = association.run() => {}
         () = async { while stream.read(&mut ignored).await.is_ok_and(|read| read > 0) {} } => {}
-    }
-    if let Dialer::Userspace(network) = &proxy.doors.dialer {
-        network.set_public(bound.port());
     }
     Ok(())
 }
