@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use peerup_swarm::{Admission, Event, PathHandle, PeerSwarm, Profile, Stream, SwarmConfig};
-use peerup_types::OverlayAddrs;
+use peerup_types::{OverlayAddrs, PathId};
 use peerup_wire::{
     frame::{Deframer, FrameKind, FrameWriter, VIRTIO_NET_HEADER_LEN, VirtioNetHeader},
     hello::{self, Hello, HelloAck},
@@ -51,7 +51,7 @@ impl Link {
         let hello = hello(cast);
         let (replies_in, replies) = mpsc::channel(REPLIES);
         let (closing, closed) = watch::channel(false);
-        tokio::spawn(serve(swarm, hello.clone(), replies_in, closing));
+        tokio::spawn(serve(swarm, path.path, hello.clone(), replies_in, closing));
         let stream = path.open(protocol::TUN).await?;
         Ok(Self { path, hello, stream, victim: None, pings: 0, replies, closed })
     }
@@ -157,13 +157,20 @@ async fn opened(swarm: &mut PeerSwarm) -> Result<PathHandle> {
 }
 
 /// Keeps the connection going and answers what the victim opens, until the connection is closed.
-async fn serve(mut swarm: PeerSwarm, hello: Hello, replies: mpsc::Sender<u16>, closing: watch::Sender<bool>) {
+async fn serve(
+    mut swarm: PeerSwarm,
+    ours: PathId,
+    hello: Hello,
+    replies: mpsc::Sender<u16>,
+    closing: watch::Sender<bool>,
+) {
     loop {
         match swarm.next_event().await {
             Event::Inbound(arrived) => {
                 tokio::spawn(listen(arrived.stream, hello.clone(), replies.clone()));
             }
-            Event::PathClosed { .. } => {
+            // Connections to others, whom the DHT names, come and go.
+            Event::PathClosed { path, .. } if path == ours => {
                 closing.send_replace(true);
             }
             _ => {}
