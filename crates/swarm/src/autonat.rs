@@ -24,7 +24,7 @@ use crate::{authorized::Authorized, gater::Standing, underlay};
 
 type Inner = autonat::v2::server::Behaviour;
 
-pub type Client = Authorized<autonat::v2::client::Behaviour>;
+pub type Client = Authorized<GlobalOnly>;
 pub type Server = Authorized<DialBacks>;
 
 /// A client that asks relays only: members have no reason to know, and would be one more voice to believe.
@@ -33,11 +33,74 @@ pub fn client(standing: impl Fn(&PeerId) -> Standing + Send + Sync + 'static) ->
         Standing::Infrastructure => Standing::Authorized,
         Standing::Authorized | Standing::Anybody | Standing::Guest | Standing::Stranger => Standing::Stranger,
     };
-    Authorized::new(autonat::v2::client::Behaviour::default(), relays_only)
+    Authorized::new(GlobalOnly::default(), relays_only)
 }
 
 pub fn server(standing: impl Fn(&PeerId) -> Standing + Send + Sync + 'static) -> Server {
     Authorized::new(DialBacks::default(), standing)
+}
+
+/// A client that has only internet addresses tested. Before it dials an address that it does not see, a server asks for
+/// 30 to 100 kB, as the price of a reflection attack (AutoNAT v2, "Amplification Attack Prevention"): a host behind a NAT
+/// would pay it for each of its private addresses, which no relay can reach.
+#[derive(Default)]
+pub struct GlobalOnly(autonat::v2::client::Behaviour);
+
+fn is_global(address: &Multiaddr) -> bool {
+    match underlay::ip_of(address) {
+        Some(IpAddr::V4(ip)) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            !(ip.is_private() || shared || ip.is_link_local() || ip.is_loopback())
+        }
+        Some(IpAddr::V6(ip)) => ip.segments()[0] & 0xe000 == 0x2000,
+        None => false,
+    }
+}
+
+impl NetworkBehaviour for GlobalOnly {
+    type ConnectionHandler = THandler<autonat::v2::client::Behaviour>;
+    type ToSwarm = autonat::v2::client::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.0.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.0.handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::NewExternalAddrCandidate(candidate) if !is_global(candidate.addr) => {}
+            other => self.0.on_swarm_event(other),
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.0.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.0.poll(cx)
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -167,6 +230,20 @@ mod tests {
     use libp2p::core::ConnectedPoint;
 
     use super::*;
+
+    #[test]
+    fn only_internet_addresses_are_worth_a_test() {
+        for (address, global) in [
+            ("/ip4/203.0.113.7/udp/1/quic-v1", true),
+            ("/ip6/2001:db8::7/tcp/1", true),
+            ("/ip4/192.168.1.2/udp/1/quic-v1", false),
+            ("/ip4/100.64.0.2/tcp/1", false),
+            ("/ip6/fd00::1/tcp/1", false),
+            ("/dns4/example.org/tcp/1", false),
+        ] {
+            assert_eq!(is_global(&address.parse().unwrap()), global, "{address}");
+        }
+    }
 
     fn connect(server: &mut DialBacks, peer: PeerId, id: usize, from: &str) {
         let from: Multiaddr = from.parse().unwrap();
