@@ -59,16 +59,23 @@ impl Machine {
                 self.reach.hasten(now + wait);
             }
             // A better relay than the one in use, or one to fall back to.
-            Some(_) => circuits.into_iter().for_each(|circuit| self.dial(circuit, Role::Dialer, now)),
+            // The peer may get its own reservation there a moment later, so one attempt is not enough.
+            Some(_) => {
+                circuits.into_iter().for_each(|circuit| self.dial(circuit, Role::Dialer, now));
+                self.standby.hasten(now + STANDBY_AFTER[usize::from(!self.first)]);
+            }
         }
     }
 
     /// Circuits through relays that no path leads through: the peer may have got its reservation there meanwhile.
     pub(super) fn dial_missing_circuits(&mut self, now: Moment) {
+        self.missing_circuits().into_iter().for_each(|circuit| self.dial(circuit, Role::Dialer, now));
+    }
+
+    fn missing_circuits(&self) -> Vec<Multiaddr> {
         let used = |relay: PeerId| self.paths.values().any(|path| path.opened.relay == Some(relay));
         let missing = |circuit: &&Multiaddr| relay_of(circuit).is_some_and(|relay| !used(relay));
-        let missing: Vec<Multiaddr> = self.circuits.iter().filter(missing).cloned().collect();
-        missing.into_iter().for_each(|circuit| self.dial(circuit, Role::Dialer, now));
+        self.circuits.iter().filter(missing).cloned().collect()
     }
 
     /// A direct address of the peer became known (multicast DNS, configuration).
@@ -115,10 +122,15 @@ impl Machine {
         self.connecting_until = None;
     }
 
-    /// While a direct path is in use a relayed one is kept beside it, so that there is something to move to at once.
+    /// While a direct path is in use a relayed one is kept beside it, so that there is something to move to at once. A
+    /// relayed peer is asked for through every relay: one may be better, or be there when the other goes.
     pub(super) fn tend_standby(&mut self, now: Moment) {
         let relayed = self.paths.values().any(|path| !path.is_direct() && path.retiring.is_none());
-        let wanted = self.has_direct() && !relayed && !self.circuits.is_empty();
+        let wanted = match (self.active, self.has_direct()) {
+            (None, _) => false,
+            (Some(_), true) => !relayed && !self.circuits.is_empty(),
+            (Some(_), false) => !self.missing_circuits().is_empty(),
+        };
         if !wanted {
             self.standby.rest();
         } else if self.standby.due().is_none() {
@@ -129,6 +141,9 @@ impl Machine {
     pub(super) fn dial_standby(&mut self, now: Moment) {
         let turn = self.standby.attempts() as usize % self.circuits.len().max(1);
         self.standby.attempted(now, &mut self.dice);
+        if !self.has_direct() {
+            return self.dial_missing_circuits(now);
+        }
         if let Some(circuit) = self.circuits.get(turn).cloned() {
             self.dial(circuit, Role::Dialer, now);
         }

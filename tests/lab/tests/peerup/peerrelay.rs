@@ -109,6 +109,10 @@ fn when_the_server_dies_under_traffic_a_member_that_begins_to_relay_takes_over()
     trio.set_relay_service("off").unwrap();
     trio.up().unwrap();
     trio.meet("relay");
+    // Who has never met the member cannot find it without the server.
+    for node in [&trio.b, &trio.c] {
+        node.wait_for_class("a", "direct", MEET).unwrap();
+    }
     assert_eq!(trio.a.status().unwrap().0["relaying"]["active"], false);
     let mut stream = ping(trio.b.host(), C, 750, Duration::from_millis(20)).spawn().unwrap();
     trio.server.as_mut().unwrap().kill();
