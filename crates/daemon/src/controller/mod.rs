@@ -66,6 +66,9 @@ const PERSIST_AFTER: Duration = Duration::from_millis(200);
 /// What a goodbye gets to reach the peers before the process ends.
 const GOODBYE_FLUSH: Duration = Duration::from_millis(150);
 
+/// What a command gets to ask of its own host after Ctrl-C.
+const LAST_QUESTION: Duration = Duration::from_secs(1);
+
 /// What this process is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -172,6 +175,8 @@ pub struct Controller {
     /// Unix time at which the next key expires.
     next_expiry: Option<u64>,
     stopping: bool,
+    /// When a visitor that was interrupted goes.
+    leaving: Option<Instant>,
     again: bool,
     /// Why the loop ends, when nobody asked it to.
     failure: Option<DaemonError>,
@@ -246,6 +251,7 @@ impl Controller {
             interrupt: on(SignalKind::interrupt())?,
             next_expiry: None,
             stopping: false,
+            leaving: None,
             again: false,
             failure: None,
         })
@@ -317,7 +323,11 @@ impl Controller {
         let tick = now + if self.paths.is_empty() { IDLE_TICK } else { TICK };
         let due =
             [self.node.poll_timeout(), self.invites.poll_timeout(), self.join_timeout(), self.persist_at];
-        let due = due.into_iter().chain([self.surroundings.poll_timeout(), self.standing.poll_timeout()]);
+        let due = due.into_iter().chain([
+            self.surroundings.poll_timeout(),
+            self.standing.poll_timeout(),
+            self.leaving,
+        ]);
         due.into_iter().flatten().fold(tick, Instant::min)
     }
 
@@ -348,6 +358,10 @@ impl Controller {
                 self.report_drops();
                 self.reload().await;
             }
+            // The command that this host visits for was interrupted too, and has a last question to ask.
+            Wake::Terminate if self.mode == Mode::Visitor => {
+                self.leaving.get_or_insert(peerup_clock::now() + LAST_QUESTION);
+            }
             Wake::Terminate => self.stop(),
             Wake::Timer => {}
         }
@@ -376,6 +390,9 @@ impl Controller {
         self.on_config_time(now).await;
         self.follow_relaying();
         self.tell_health(now);
+        if self.leaving.is_some_and(|at| at <= now) {
+            self.stop();
+        }
         if self.persist_at.is_some_and(|at| at <= now) {
             self.persist();
         }
