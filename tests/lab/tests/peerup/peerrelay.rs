@@ -9,7 +9,7 @@ use peerup_lab::tools::iperf::Iperf;
 use peerup_lab::tools::ping::{Pings, first_reply, ping, pings};
 use peerup_lab::{Lab, NatKind, Segment, Show, tail};
 
-use crate::limits::{DIRECT, RELAY_TAKES_OVER};
+use crate::limits::{DIRECT, RELAY_TAKES_OVER, RETRIED};
 
 const A: &str = "10.64.0.1";
 const B: &str = "10.64.0.2";
@@ -93,9 +93,12 @@ fn a_peer_relay_ranks_above_the_server_and_each_takes_over_from_the_other() {
     let took = trio.b.wait_for_class("c", "relay", RELAY_TAKES_OVER).with_context(|| trio.logs()).unwrap();
     let survived = Pings::parse(&stream.wait(Duration::from_secs(40)).unwrap(), 500).unwrap();
     println!("the server took over after {took:?}; {} of {} answered", survived.received, survived.sent);
-    // It comes back, the server dies, and the traffic stays with it.
+    // It comes back, the server dies, and the traffic stays with it. There were three changes within a minute, so the
+    // next one that only gains something waits for that minute to pass.
     trio.a.up().unwrap();
-    trio.meet("peer-relay");
+    for (node, peer) in [(&trio.b, "c"), (&trio.c, "b")] {
+        node.wait_for_class(peer, "peer-relay", RETRIED).with_context(|| trio.logs()).unwrap();
+    }
     let mut stream = ping(trio.b.host(), C, 250, Duration::from_millis(20)).spawn().unwrap();
     trio.server.as_mut().unwrap().kill();
     let stayed = Pings::parse(&stream.wait(Duration::from_secs(40)).unwrap(), 250).unwrap();

@@ -39,7 +39,7 @@ fn every_kind_of_nat_is_told_apart_with_the_daemon_and_without() {
                 "{report}"
             );
         };
-        let (code, report) = netcheck(&node);
+        let (code, report) = wait_for(&node, |report| report["ipv4"]["mapping"] == mapping);
         check(&report, "without the daemon");
         assert_eq!((report["daemon"].clone(), code), (false.into(), degraded(mapping)), "{report}");
         node.up().unwrap();
@@ -159,7 +159,7 @@ fn where_udp_is_blocked_netcheck_says_so_and_is_degraded() {
     let nat = nat.block_udp().unwrap();
     let node = Node::new(lab.host("a").unwrap().behind(&nat).unwrap(), Show::Command);
     init(&node, std::slice::from_ref(&relay));
-    let (code, report) = netcheck(&node);
+    let (code, report) = wait_for(&node, |report| report["udp"] == false);
     assert_eq!((&report["udp"], code), (&false.into(), Some(3)), "{report}");
     node.up().unwrap();
     let (_, report) = wait_for(&node, |report| report["udp"] == false);
