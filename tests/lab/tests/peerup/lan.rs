@@ -5,7 +5,7 @@ use std::time::Duration;
 use peerup_lab::peerup::{JOINER, Node, Pair};
 use peerup_lab::tools::links::Counters;
 use peerup_lab::tools::ping::{first_reply, pings};
-use peerup_lab::{Lab, Nat, NatKind, Show, panics};
+use peerup_lab::{Lab, Nat, NatKind, Show, clock, panics};
 
 use crate::limits::{DIRECT, FIRST_REPLY};
 use crate::paths::OUTSIDE;
@@ -27,6 +27,13 @@ fn two_hosts_behind_one_nat_go_direct_inside_it_and_the_relay_is_outside() {
     }
     // The race is still on: circuits that lost it are opened and closed through the relay meanwhile.
     pings(pair.a.host(), JOINER, 200, Duration::from_millis(20)).unwrap().all_answered().unwrap();
+    // Relays ask for tens of kilobytes per address that they are to test (AutoNAT v2), once, in the first seconds.
+    let calm = || {
+        let before = Counters::of(home.router(), OUTSIDE).unwrap();
+        clock::pause(Duration::from_secs(2));
+        Counters::of(home.router(), OUTSIDE).unwrap().bytes_since(&before) < 10_000
+    };
+    home.router().wait_until("the relay has tested the addresses", Duration::from_secs(30), calm).unwrap();
     let before = Counters::of(home.router(), OUTSIDE).unwrap();
     pair.a.host().run(["ping", "-q", "-c", "200", "-i", "0.01", "-s", "1000", JOINER]).unwrap();
     // 200 kB there and 200 kB back, all of it inside; the control connections to the relay are heard outside.
