@@ -21,6 +21,7 @@ use crate::{
     behaviour::{self, Behaviour, RelayLimits},
     candidates,
     config::{BuildError, Profile, SwarmConfig},
+    connections::Connections,
     gater::{self, Standing},
     liveness::{self, Rhythm},
     metered::Meter,
@@ -49,12 +50,14 @@ pub fn build(
     let own = config.keypair.public().to_peer_id();
     let (sender, inbound) = mpsc::channel(INBOUND_QUEUE);
     let node = matches!(config.profile, Profile::Node { .. });
+    let connections = Arc::new(Connections::default());
     let (transport, relay_client) = match node {
         true => {
-            let (transport, client) = transport::with_circuits(&config.keypair, &config.overlay)?;
+            let (transport, client) =
+                transport::with_circuits(&config.keypair, &config.overlay, connections.clone())?;
             (transport, Some(client))
         }
-        false => (transport::direct(&config.keypair, &config.overlay)?, None),
+        false => (transport::direct(&config.keypair, &config.overlay, connections.clone())?, None),
     };
     let protocols = Protocols {
         authorized: static_protocols(&config.authorized_protocols),
@@ -62,7 +65,7 @@ pub fn build(
     };
     let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())
         .map_err(|_| BuildError::DhtProtocol(config.dht_protocol.clone()))?;
-    let paths = paths::Behaviour::new(protocols, sender, config.services.clone(), first_path);
+    let paths = paths::Behaviour::new(protocols, sender, config.services.clone(), connections, first_path);
     let rhythm = if node { Rhythm::NODE } else { Rhythm::RELAY };
     let ping = liveness::Behaviour::new(rhythm, paths.standing());
     let relay_server = relay_server(own, &config.profile, paths.standing());

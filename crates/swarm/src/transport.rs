@@ -1,6 +1,6 @@
 //! The transports of a node: QUIC, then TCP with TLS or Noise and yamux, names resolved by DNS, circuits on top.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use libp2p::{
     PeerId, Transport,
@@ -21,6 +21,7 @@ use peerup_transport::{
 
 use crate::{
     closing::BoundedClose,
+    connections::Connections,
     metered::Metered,
     security::{SecurityError, TlsThenNoise},
     underlay::UnderlayOnly,
@@ -45,16 +46,22 @@ pub enum TransportError {
 }
 
 /// Direct transports only, as a relay server needs them.
-pub fn direct(keypair: &Keypair, overlay: &[ipnet::IpNet]) -> Result<BoxedTransport, TransportError> {
+pub fn direct(
+    keypair: &Keypair,
+    overlay: &[ipnet::IpNet],
+    connections: Arc<Connections>,
+) -> Result<BoxedTransport, TransportError> {
     let credentials = Credentials::new(keypair)?;
     let security = TlsThenNoise::new(keypair, &credentials)?;
-    Ok(resolving(&credentials, &security, overlay, KeepAlive::WATCHFUL))
+    let quic = quic(&credentials, KeepAlive::WATCHFUL, connections);
+    Ok(resolving(quic, &security, overlay))
 }
 
 /// Direct transports plus circuits through relays; the behaviour belongs into the same swarm.
 pub fn with_circuits(
     keypair: &Keypair,
     overlay: &[ipnet::IpNet],
+    connections: Arc<Connections>,
 ) -> Result<(BoxedTransport, relay::client::Behaviour), TransportError> {
     let credentials = Credentials::new(keypair)?;
     let security = TlsThenNoise::new(keypair, &credentials)?;
@@ -65,9 +72,16 @@ pub fn with_circuits(
         .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(BoundedClose::new(muxer))));
     let circuits = TransportTimeout::new(circuits, CIRCUIT_TIMEOUT);
-    let direct = resolving(&credentials, &security, overlay, KeepAlive::FRUGAL);
+    let direct = resolving(quic(&credentials, KeepAlive::FRUGAL, connections), &security, overlay);
     let transport = circuits.or_transport(direct).map(|either, _| either.into_inner()).boxed();
     Ok((transport, behaviour))
+}
+
+fn quic(credentials: &Credentials, keep_alive: KeepAlive, connections: Arc<Connections>) -> quic::Config {
+    quic::Config::new(credentials)
+        .registry(connections)
+        .keep_alive(keep_alive)
+        .handshake_timeout(CONNECT_TIMEOUT)
 }
 
 fn yamux() -> yamux::Config {
@@ -77,26 +91,20 @@ fn yamux() -> yamux::Config {
 }
 
 /// A host without readable resolver settings still dials IP addresses; names fail there.
-fn resolving(
-    credentials: &Credentials,
-    security: &TlsThenNoise,
-    overlay: &[ipnet::IpNet],
-    keep_alive: KeepAlive,
-) -> BoxedTransport {
-    match dns::tokio::Transport::system(unresolved(credentials, security, overlay, keep_alive)) {
+fn resolving(quic: quic::Config, security: &TlsThenNoise, overlay: &[ipnet::IpNet]) -> BoxedTransport {
+    match dns::tokio::Transport::system(unresolved(quic.clone(), security, overlay)) {
         Ok(resolving) => resolving.boxed(),
         Err(error) => {
             tracing::warn!(%error, "no resolver settings: addresses with names cannot be dialed");
-            unresolved(credentials, security, overlay, keep_alive).boxed()
+            unresolved(quic, security, overlay).boxed()
         }
     }
 }
 
 fn unresolved(
-    credentials: &Credentials,
+    quic: quic::Config,
     security: &TlsThenNoise,
     overlay: &[ipnet::IpNet],
-    keep_alive: KeepAlive,
 ) -> UnderlayOnly<BoxedTransport> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
         .map(|stream, _| TunedStream::new(stream.0))
@@ -104,10 +112,8 @@ fn unresolved(
         .authenticate(security.clone())
         .multiplex(yamux())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(Metered::new(BoundedClose::new(muxer)))));
-    let quic = quic::Transport::new(
-        quic::Config::new(credentials).keep_alive(keep_alive).handshake_timeout(CONNECT_TIMEOUT),
-    )
-    .map(|(peer, connection), _| (peer, StreamMuxerBox::new(Metered::new(connection))));
+    let quic = quic::Transport::new(quic)
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(Metered::new(connection))));
     let direct = quic.or_transport(tcp).map(|either, _| either.into_inner());
     UnderlayOnly::new(TransportTimeout::new(direct, CONNECT_TIMEOUT).boxed(), overlay.to_vec())
 }

@@ -23,7 +23,9 @@ use libp2p::{
     identity::Keypair,
     multiaddr::Protocol,
 };
-use peerup_transport::quic::{Config, Congestion, Connected, PathMtu, Registry, SocketBuffers};
+use peerup_transport::quic::{
+    Config, Congestion, Connected, Datagrams, PathMtu, Registry, SendError, SocketBuffers,
+};
 use tokio::{runtime::Runtime, sync::oneshot, task::spawn_blocking, time::timeout};
 
 const V4: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
@@ -220,17 +222,43 @@ async fn handles_give_rtt_and_datagrams_between_ours_and_none_with_stock() {
         [(b.peer, Endpoint::Dialer), (stock.peer, Endpoint::Dialer)]
     );
     assert_eq!(seen[0].remote.port(), port(&at_b));
-    assert!(seen[0].handle.max_datagram_size().is_some());
-    assert_eq!(seen[1].handle.max_datagram_size(), None);
+    assert_eq!(Datagrams::new(seen[1].handle.clone(), 0).max_len(), None);
     let far = other.connected.lock().unwrap()[0].clone();
     assert_eq!((far.peer, far.side), (a.peer, Endpoint::Listener));
-    seen[0].handle.send_datagram(b"ping"[..].to_vec().into()).unwrap();
-    let ping = timeout(DEADLINE, far.handle.read_datagram()).await.unwrap().unwrap();
+    let sender = Datagrams::new(seen[0].handle.clone(), 0);
+    let longest = sender.max_len().unwrap();
+    assert!(longest >= 1100, "{longest}");
+    assert_eq!(sender.send(&[&vec![0; longest + 1]]), Err(SendError::TooLong));
+    // Another protocol's flow on the same connection, and what is too short to belong to any.
+    Datagrams::new(seen[0].handle.clone(), 1).send(&[b"for others"]).unwrap();
+    seen[0].handle.send_datagram(Vec::new().into()).unwrap();
+    sender.send(&[b"pi", b"ng"]).unwrap();
+    let receiver = Datagrams::new(far.handle.clone(), 0);
+    let ping = timeout(DEADLINE, receiver.receive()).await.unwrap().unwrap();
     assert_eq!(&ping[..], b"ping");
-    assert!(far.handle.rtt() < Duration::from_secs(1));
+    assert!(receiver.figures().rtt < Duration::from_secs(1));
+    assert!(sender.figures().sent > 0 && sender.figures().lost == 0);
     // A handle that is kept does not keep the connection.
     assert_eq!(near.close().await, Ok(()));
     timeout(DEADLINE, far.handle.closed()).await.unwrap();
+    assert!(timeout(DEADLINE, receiver.receive()).await.unwrap().is_err());
+    assert_eq!(sender.send(&[b"late"]), Err(SendError::Closed));
+}
+
+/// quinn's cubic starts with a window of some ten packets: what a connection may send before the first answer.
+#[tokio::test]
+async fn a_connection_that_carries_only_datagrams_is_not_held_to_a_window() {
+    let (recorder, mut a) = recorded();
+    let mut b = Host::new(OurQuic);
+    let at_b = b.listen(V4).await;
+    let (_near, _far) = connect(&mut a, &mut b, &at_b).await;
+    let handle = recorder.connected.lock().unwrap()[0].handle.clone();
+    let datagrams = Datagrams::new(handle.clone(), 0);
+    let held = handle.stats().path.cwnd;
+    datagrams.stand_alone(true);
+    assert!(handle.stats().path.cwnd > 10 * held);
+    datagrams.stand_alone(false);
+    assert_eq!(handle.stats().path.cwnd, held);
 }
 
 #[tokio::test]

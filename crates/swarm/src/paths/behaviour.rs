@@ -24,6 +24,7 @@ use super::{
     services::Offered,
 };
 use crate::{
+    connections::Connections,
     endpoint,
     gater::{Admission, Standing},
 };
@@ -74,6 +75,7 @@ pub enum Event {
 pub struct Behaviour {
     shared: Arc<Shared>,
     inbound: Inbound,
+    connections: Arc<Connections>,
     next_path: u64,
     /// Handles of connections that other behaviours may still refuse.
     pending: HashMap<ConnectionId, (PathId, Arc<PathUse>, mpsc::Sender<Command>)>,
@@ -88,6 +90,7 @@ impl Behaviour {
         protocols: Protocols,
         inbound: mpsc::Sender<InboundStream>,
         services: Option<mpsc::Sender<InboundStream>>,
+        connections: Arc<Connections>,
         first_path: u64,
     ) -> Self {
         let offered = ArcSwap::from_pointee(Offered::new(&protocols.authorized, &Services::default()));
@@ -95,6 +98,7 @@ impl Behaviour {
         Self {
             shared: Arc::new(shared),
             inbound: Inbound { control: inbound, services },
+            connections,
             next_path: first_path,
             pending: HashMap::new(),
             open: HashMap::new(),
@@ -140,6 +144,7 @@ impl Behaviour {
             remote: endpoint::remote(endpoint, peer),
             relay: endpoint::relay(endpoint),
             outbound: endpoint.is_dialer(),
+            datagrams: self.connections.take(&peer, endpoint),
             usage,
             connection,
             commands,

@@ -17,6 +17,7 @@ use futures::{
     channel::{mpsc, oneshot},
 };
 use libp2p::{Multiaddr, PeerId, Stream, StreamProtocol, swarm::ConnectionId};
+use peerup_transport::quic::Datagrams;
 use peerup_types::{PathId, PathKind};
 
 pub use behaviour::{Behaviour, Event, Protocols};
@@ -40,6 +41,8 @@ pub struct PathHandle {
     pub relay: Option<PeerId>,
     /// Whether this node dialed.
     pub outbound: bool,
+    /// Of a QUIC connection whose two ends take them.
+    pub datagrams: Option<Datagrams>,
     /// Who else uses the connection.
     pub usage: Arc<PathUse>,
     pub(crate) connection: ConnectionId,

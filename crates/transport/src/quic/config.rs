@@ -14,7 +14,7 @@ use quinn::{
     },
 };
 
-use super::registry::Registry;
+use super::{congestion::Reined, registry::Registry};
 use crate::{credentials::Credentials, verifier::Mismatch};
 
 /// How an idle connection is kept, and given up. A keep-alive is answered, and either end's counts for both, so an
@@ -252,9 +252,10 @@ fn idle(timeout: Duration) -> IdleTimeout {
 }
 
 fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
-    match congestion {
+    let chosen: Arc<dyn ControllerFactory + Send + Sync> = match congestion {
         Congestion::Cubic => Arc::new(CubicConfig::default()),
         Congestion::Bbr => Arc::new(BbrConfig::default()),
         Congestion::NewReno => Arc::new(NewRenoConfig::default()),
-    }
+    };
+    Arc::new(Reined(chosen))
 }

@@ -16,8 +16,10 @@
 mod address;
 mod backlog;
 mod config;
+mod congestion;
 mod connecting;
 mod connection;
+mod datagrams;
 mod endpoint;
 mod listener;
 mod registry;
@@ -27,6 +29,7 @@ mod transport;
 pub use config::{Config, Congestion, KeepAlive, PathMtu};
 pub use connecting::Error;
 pub use connection::Connection;
+pub use datagrams::{Datagrams, PathFigures, SendError};
 pub use endpoint::SocketBuffers;
 pub use quinn::Connection as Handle;
 pub use registry::{Connected, Registry};
