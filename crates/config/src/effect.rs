@@ -42,6 +42,7 @@ pub const NODE: &[(&str, Counts)] = &[
     ("telemetry.*", AtRestart),
     ("vpn.enabled", AtOnce),
     ("vpn.mode", AtRestart),
+    ("vpn.carrier", AtOnce),
     ("vpn.interface", AtOnce),
     ("vpn.cidr", AtRestart),
     ("vpn.address", AtOnce),

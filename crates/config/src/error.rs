@@ -85,6 +85,8 @@ pub enum Problem {
     Interface { found: Excerpt },
     #[error("{found} is none of auto, tun and userspace")]
     VpnMode { found: Excerpt },
+    #[error("{found} is none of auto, stream and datagram")]
+    Carrier { found: Excerpt },
     #[error("{found} is not the name of a group")]
     Group { found: Excerpt },
     #[error("{found} is not an IPv4 range")]
@@ -186,6 +188,7 @@ impl Problem {
             Self::VpnMode { .. } => {
                 "`auto` makes an interface where it may and works without one elsewhere".into()
             }
+            Self::Carrier { .. } => "`auto` gives each flow the one that suits it".into(),
             Self::Interface { .. } => "use 1 to 15 of a-z, A-Z, 0-9, `.`, `_`, `-`".into(),
             Self::Cidr { .. } | Self::CidrUnusable { .. } => {
                 "write a private range such as 10.64.0.0/16".into()

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
 
 use ipnet::Ipv4Net;
-use peerup_types::{DnsLabel, Multiaddr, PeerId};
+use peerup_types::{CarrierChoice, DnsLabel, Multiaddr, PeerId};
 
 use crate::{
     VERSION,
@@ -18,7 +18,7 @@ use crate::{
     socks::Socks,
     tree::Node,
     value::{self, HostPort, InterfaceName, ProtocolId, Switch, format_duration},
-    vpn::VpnMode,
+    vpn::{self, VpnMode},
 };
 
 /// Everything a node can be told. Each section is documented at its type.
@@ -114,6 +114,7 @@ pub struct Service {
 pub struct Vpn {
     pub enabled: bool,
     pub mode: VpnMode,
+    pub carrier: CarrierChoice,
     pub interface: InterfaceName,
     pub cidr: Ipv4Net,
     /// Set by hand; otherwise claimed while pairing.
@@ -370,11 +371,13 @@ fn names(root: &Section<'_>) -> Result<BTreeMap<DnsLabel, PeerId>, ConfigError> 
 
 impl Vpn {
     fn read(root: &Section<'_>) -> Result<Self, ConfigError> {
-        let section = root.section("vpn", &["enabled", "mode", "interface", "cidr", "address", "mtu"])?;
+        let section =
+            root.section("vpn", &["enabled", "mode", "carrier", "interface", "cidr", "address", "mtu"])?;
         let mtu = section.value("mtu", value::integer(MIN_MTU, MAX_MTU))?;
         let vpn = Self {
             enabled: section.value("enabled", value::boolean)?.unwrap_or(true),
             mode: section.value("mode", str::parse)?.unwrap_or_default(),
+            carrier: section.value("carrier", vpn::carrier)?.unwrap_or_default(),
             interface: section.value("interface", str::parse)?.unwrap_or_else(default_interface),
             cidr: section.value("cidr", value::cidr)?.unwrap_or_else(Self::default_cidr),
             address: section.value("address", value::ipv4)?,
@@ -397,6 +400,7 @@ impl Vpn {
         Resolved::section([
             ("enabled", self.enabled.into()),
             ("mode", Resolved::text(self.mode)),
+            ("carrier", Resolved::text(self.carrier.as_str())),
             ("interface", Resolved::text(&self.interface)),
             ("cidr", Resolved::text(self.cidr)),
             ("address", Resolved::optional(self.address)),

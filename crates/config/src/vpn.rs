@@ -1,6 +1,8 @@
-//! `vpn.mode`: what stands between this machine and the overlay.
+//! `vpn.mode`: what stands between this machine and the overlay; `vpn.carrier`: what packets ride on.
 
 use std::{fmt, str::FromStr};
+
+use peerup_types::CarrierChoice;
 
 use crate::error::{Excerpt, Problem};
 
@@ -42,6 +44,10 @@ impl fmt::Display for VpnMode {
     }
 }
 
+pub fn carrier(text: &str) -> Result<CarrierChoice, Problem> {
+    text.parse().map_err(|()| Problem::Carrier { found: Excerpt::new(text) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +60,17 @@ mod tests {
         assert_eq!(
             "kernel".parse::<VpnMode>().unwrap_err().to_string(),
             "`kernel` is none of auto, tun and userspace"
+        );
+    }
+
+    #[test]
+    fn each_carrier_has_its_word_and_others_are_refused() {
+        for choice in CarrierChoice::ALL {
+            assert_eq!(carrier(choice.as_str()).unwrap(), choice);
+        }
+        assert_eq!(
+            carrier("pigeon").unwrap_err().to_string(),
+            "`pigeon` is none of auto, stream and datagram"
         );
     }
 }

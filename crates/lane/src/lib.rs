@@ -30,10 +30,12 @@
 #![forbid(unsafe_code)]
 
 mod buffers;
+mod carriers;
 pub mod inbound;
 mod lane;
 pub mod retained;
 
+pub use carriers::{Carrier, Carriers, PathFigures};
 pub use inbound::{Arrival, Held, Inbound};
 pub use lane::{Drained, Far, Form, Lane, PARKED_FOR, split_header};
 pub use retained::Acked;

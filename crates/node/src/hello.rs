@@ -7,7 +7,7 @@ use peerup_types::{AddressClaim, PathId, PeerId};
 use peerup_wire::{
     MAX_CLAIMS,
     control::Control,
-    hello::{FEATURE_ACKS, FEATURE_SUPER_PACKETS, Hello, HelloAck, RefusalReason},
+    hello::{FEATURE_ACKS, FEATURE_DATAGRAMS, FEATURE_SUPER_PACKETS, Hello, HelloAck, RefusalReason},
     version::VersionRange,
 };
 
@@ -19,7 +19,7 @@ impl Node {
         let own = self.membership.own();
         Hello {
             versions: VersionRange::SUPPORTED,
-            features: FEATURE_SUPER_PACKETS | FEATURE_ACKS,
+            features: FEATURE_SUPER_PACKETS | FEATURE_DATAGRAMS | FEATURE_ACKS,
             boot_epoch: self.config.boot_epoch,
             overlay: self.membership.own_addrs(),
             own_claim: self.membership.own_claim().cloned(),

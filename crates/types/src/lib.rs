@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod addr;
+mod carrier;
 mod name;
 mod nat;
 mod path;
 
 pub use addr::{AddressClaim, OverlayAddrs};
+pub use carrier::CarrierChoice;
 pub use libp2p_identity::{Keypair, PeerId, PublicKey};
 pub use multiaddr::{self, Multiaddr, Protocol};
 pub use name::{DnsLabel, NameError};

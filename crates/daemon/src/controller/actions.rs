@@ -42,7 +42,9 @@ impl Controller {
             Action::Check { path } => self.check(path),
             Action::Disconnect { peer } => self.swarm.disconnect(peer),
             Action::Greet { path } => self.greet(path),
-            Action::Use { peer, path } => self.data.send(Command::Use { peer, path }).await,
+            Action::Use { peer, path } => {
+                self.data.send(Command::Use { peer, path, beside: path }).await;
+            }
             Action::Probe { path } => {
                 self.next_probe += 1;
                 self.data.send(Command::Probe { path, id: self.next_probe }).await;
@@ -147,9 +149,9 @@ impl Controller {
                     tracing::warn!(%peer, reason = reason.as_str(), "the peer refused us");
                 }
                 let Some(known) = self.paths.get(&path) else { return };
-                let counters = known.counters.clone();
+                let (counters, datagrams) = (known.counters.clone(), known.handle.datagrams.clone());
                 let features = features(&ack);
-                self.data.send(Command::Outlet { path, peer, stream, counters, features }).await;
+                self.data.send(Command::Outlet { path, peer, stream, counters, features, datagrams }).await;
                 if self.node.handle_ack(path, &ack, now, peerup_clock::unix()) {
                     self.seen(peer);
                     self.note_reached(path);
@@ -185,8 +187,8 @@ impl Controller {
 
     pub(super) async fn add_inlet(&mut self, path: PathId, peer: PeerId, stream: Stream) {
         let Some(known) = self.paths.get(&path) else { return };
-        let counters = known.counters.clone();
-        self.data.send(Command::Inlet { path, peer, stream, counters }).await;
+        let (counters, datagrams) = (known.counters.clone(), known.handle.datagrams.clone());
+        self.data.send(Command::Inlet { path, peer, stream, counters, datagrams }).await;
     }
 }
 

@@ -9,6 +9,7 @@ use peerup_service::files::{ConfigStore, StoreError};
 
 use super::Controller;
 use crate::{
+    data::Command,
     error::{DaemonError, describe},
     files::Files,
     watch::FileWatch,
@@ -118,6 +119,7 @@ impl Controller {
         }
         let external = config.network.external_addresses.clone();
         self.surroundings.configure(external.clone(), config.network.force_private_reachability);
+        self.data.send(Command::Carriers(config.vpn.carrier)).await;
         self.node.reconfigure(config.name.clone(), config.vpn.mtu, external, peerup_clock::now());
         self.follow_interface(before, &config).await
     }

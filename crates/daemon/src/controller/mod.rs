@@ -259,6 +259,7 @@ impl Controller {
 
     /// Makes the keys and routes count. Nothing is dialed yet.
     pub async fn prepare(&mut self) {
+        self.data.send(Command::Carriers(self.files.config.vpn.carrier)).await;
         self.apply_trust();
         self.configure_services();
         self.perform().await;

@@ -55,6 +55,9 @@ pub struct PlaneCounters {
     pub skipped: Counter,
     /// Streams closed because of a frame that cannot be parsed.
     pub malformed: Counter,
+    /// Packets that went and came as datagrams.
+    pub datagrams_sent: Counter,
+    pub datagrams_received: Counter,
     /// Frames that were sent again on another path.
     pub resent: Counter,
     /// Frames that arrived twice and went to the host once.
@@ -69,6 +72,8 @@ impl Default for PlaneCounters {
             dropped: std::array::from_fn(|_| Counter::default()),
             skipped: Counter::default(),
             malformed: Counter::default(),
+            datagrams_sent: Counter::default(),
+            datagrams_received: Counter::default(),
             resent: Counter::default(),
             duplicates: Counter::default(),
             reordered: Counter::default(),

@@ -11,7 +11,7 @@ use peerup_tun::{Device, MAX_FRAME_LEN};
 
 use peerup_lane::Form;
 
-use super::plane::Plane;
+use super::{datagrams::Outgoing, plane::Plane};
 
 /// Packets handled before other tasks get their turn.
 const BATCH: usize = 64;
@@ -55,8 +55,9 @@ fn route<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, frame: &mut [u8]
     };
     match table.outbound_within(view.packet(), view.segment_len()) {
         Ok(index) => {
-            *header = view.header().emit();
-            if let Some(peer) = table.peer(index) {
+            let Some(peer) = plane.next_hop(&table, index) else { return };
+            if !plane.send_datagrams(&peer, Outgoing::Super(&view)) {
+                *header = view.header().emit();
                 plane.queue(peer, Form::Super, frame);
             }
         }
@@ -70,7 +71,8 @@ fn route_plain<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, table: &Ro
     };
     match table.outbound(&packet) {
         Ok(index) => {
-            if let Some(peer) = table.peer(index) {
+            let Some(peer) = plane.next_hop(table, index) else { return };
+            if !plane.send_datagrams(&peer, Outgoing::Plain(&packet)) {
                 plane.queue(peer, Form::Plain, packet.as_bytes());
             }
         }

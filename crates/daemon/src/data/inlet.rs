@@ -20,7 +20,8 @@ use super::{
     DataEvent,
     counters::PathCounters,
     order::{self, Numbering},
-    plane::{Peer, Plane},
+    peer::Peer,
+    plane::Plane,
 };
 
 /// Control messages cost the control thread work, up to 64 signatures each. An honest peer sends a few per minute.
@@ -84,9 +85,7 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
             Err(error) => return error.into(),
         };
         counters.reads.add(1);
-        if peer.uses(path) {
-            peer.unheard.heard();
-        }
+        peer.outlet(path, |outlet| outlet.unheard.heard());
         let packets = peer.counters.rx_packets.get();
         deframer.filled(read);
         let skipped = deframer.skipped();

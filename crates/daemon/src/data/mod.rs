@@ -14,19 +14,21 @@
 //! do with it is `peerup-lane`'s to say; [`order`] carries it out.
 
 mod counters;
+mod datagrams;
 mod device;
 mod inlet;
 mod order;
 mod outlet;
+mod peer;
 mod plane;
 mod unheard;
 
 use std::{collections::BTreeMap, marker::PhantomData, sync::Arc, thread, time::Duration};
 
 use peerup_router::RoutingTable;
-use peerup_swarm::Stream;
+use peerup_swarm::{Datagrams, Stream};
 use peerup_tun::Device;
-use peerup_types::{PathId, PeerId};
+use peerup_types::{CarrierChoice, PathId, PeerId};
 use peerup_wire::control::Control;
 use tokio::{
     runtime::{self, Handle},
@@ -55,14 +57,17 @@ pub enum Command<D> {
         table: Arc<RoutingTable>,
         counters: BTreeMap<PeerId, Arc<PeerCounters>>,
     },
-    /// Our stream on a path, hello done: an outlet.
-    /// `features` are the peer's, of its hello.
+    /// Which carriers packets may take.
+    Carriers(CarrierChoice),
+    /// Our stream on a path, hello done: an outlet. `features` are the peer's, of its hello; `datagrams` those of the
+    /// connection.
     Outlet {
         path: PathId,
         peer: PeerId,
         stream: Stream,
         counters: Arc<PathCounters>,
         features: u64,
+        datagrams: Option<Datagrams>,
     },
     /// The peer's stream on a path, hello done: an inlet.
     Inlet {
@@ -70,11 +75,13 @@ pub enum Command<D> {
         peer: PeerId,
         stream: Stream,
         counters: Arc<PathCounters>,
+        datagrams: Option<Datagrams>,
     },
-    /// Packets for `peer` leave on this path; `None` parks them.
+    /// Packets for `peer` leave on this path; `None` parks them. Those that take datagrams leave on `beside`.
     Use {
         peer: PeerId,
         path: Option<PathId>,
+        beside: Option<PathId>,
     },
     /// The path is gone or given up.
     Remove(PathId),

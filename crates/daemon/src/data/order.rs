@@ -13,10 +13,7 @@ use peerup_tun::Device;
 use peerup_wire::frame::{Announce, Frame, FrameWriter};
 use tokio::task::spawn_local;
 
-use super::{
-    inlet,
-    plane::{Peer, Plane},
-};
+use super::{inlet, peer::Peer, plane::Plane};
 
 /// Whether the frames of a stream are numbered, and in which life of the peer's lane.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@ use std::{
 
 use futures::{AsyncWrite, AsyncWriteExt};
 use peerup_router::DropReason;
+use peerup_swarm::Datagrams;
 use peerup_types::PathId;
 use peerup_wire::{
     control::Control,
@@ -17,11 +18,7 @@ use peerup_wire::{
 };
 use tokio::sync::Notify;
 
-use super::{
-    counters::PathCounters,
-    order,
-    plane::{Peer, Shared},
-};
+use super::{counters::PathCounters, order, peer::Peer, plane::Shared, unheard::Unheard};
 
 /// Probes and control messages waiting on one path: a handful per second at most, unless the path is stuck.
 const MAX_URGENT: usize = 32;
@@ -38,14 +35,32 @@ enum Urgent {
 pub struct Outlet {
     pub path: PathId,
     pub counters: Arc<PathCounters>,
+    /// Of a connection whose peer takes packets as datagrams.
+    pub datagrams: Option<Datagrams>,
+    pub unheard: Unheard,
     urgent: RefCell<VecDeque<Urgent>>,
     wake: Notify,
     closed: Cell<bool>,
 }
 
 impl Outlet {
-    pub fn new(path: PathId, counters: Arc<PathCounters>) -> Self {
-        Self { path, counters, urgent: RefCell::default(), wake: Notify::new(), closed: Cell::new(false) }
+    pub fn new(path: PathId, counters: Arc<PathCounters>, datagrams: Option<Datagrams>) -> Self {
+        Self {
+            path,
+            counters,
+            datagrams,
+            unheard: Unheard::default(),
+            urgent: RefCell::default(),
+            wake: Notify::new(),
+            closed: Cell::new(false),
+        }
+    }
+
+    /// Whether this connection's datagrams have it for themselves, without a lane's stream.
+    pub fn stand_alone(&self, alone: bool) {
+        if let Some(datagrams) = &self.datagrams {
+            datagrams.stand_alone(alone);
+        }
     }
 
     /// There is something to send.

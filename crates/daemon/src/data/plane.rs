@@ -11,19 +11,19 @@ use std::{
 };
 
 use futures::FutureExt;
-use peerup_lane::{Far, Form, Inbound, Lane, PARKED_FOR};
+use peerup_lane::{Form, PARKED_FOR};
 use peerup_packet::gso::SuperPacketView;
 use peerup_packet::{IpPacket, Unreachable, unreachable};
-use peerup_router::{DropReason, RoutingTable};
+use peerup_router::{DropReason, PeerIndex, RoutingTable};
+use peerup_swarm::{Datagrams, Stream};
 use peerup_tun::Device;
-use peerup_types::{PathId, PeerId};
+use peerup_types::{CarrierChoice, PathId, PeerId};
 use peerup_wire::{
     frame::{Probe, ProbeKind},
-    hello::{FEATURE_ACKS, FEATURE_SUPER_PACKETS},
+    hello::FEATURE_DATAGRAMS,
 };
 use tokio::{
     sync::{
-        Mutex,
         mpsc::{self, error::TrySendError},
         oneshot,
     },
@@ -31,9 +31,11 @@ use tokio::{
 };
 
 use super::{
-    Command, DataEvent, PathCounters, PeerCounters, PlaneCounters, device, inlet, order,
+    Command, DataEvent, PathCounters, PeerCounters, PlaneCounters,
+    datagrams::{self, Outgoing},
+    device, inlet, order,
     outlet::{self, Outlet},
-    unheard::Unheard,
+    peer::Peer,
 };
 
 /// At most one `Wanted` per peer in this time: the control thread needs to hear it once.
@@ -42,87 +44,10 @@ const WANTED_EVERY: Duration = Duration::from_millis(500);
 const TRAFFIC_EVERY: Duration = Duration::from_secs(5);
 /// Probes whose answer is awaited, all paths together; older ones are forgotten.
 const MAX_PROBES: usize = 1024;
-/// Before the first table says otherwise (RFC 8200 §5).
-const MIN_MTU: u16 = 1280;
 
 /// What every task may use.
 pub struct Shared {
     pub counters: Arc<PlaneCounters>,
-}
-
-pub struct Peer {
-    pub id: PeerId,
-    pub lane: RefCell<Lane>,
-    /// The frames that the peer sends, whatever paths they take.
-    pub inbound: RefCell<Inbound>,
-    pub counters: Arc<PeerCounters>,
-    /// What the peer takes, and the MTU to cut super-packets to where it does not take them.
-    features: Cell<u64>,
-    mtu: Cell<u16>,
-    active: Cell<Option<PathId>>,
-    outlets: RefCell<BTreeMap<PathId, Rc<Outlet>>>,
-    wanted: Cell<Option<Instant>>,
-    /// Whether a task looks after packets that wait for a path.
-    watched: Cell<bool>,
-    traffic: Cell<Option<Instant>>,
-    /// Whether a task looks after frames to send again, after frames that wait for others, after acknowledgements.
-    pub resending: Cell<bool>,
-    pub releasing: Cell<bool>,
-    pub acknowledging: Cell<bool>,
-    /// An acknowledgement has waited for company long enough.
-    pub ack_due: Cell<bool>,
-    /// Streams of one peer take turns, a read at a time: what was put in order stays in order while the host is busy.
-    pub delivering: Mutex<()>,
-    pub unheard: Unheard,
-}
-
-impl Peer {
-    fn new(id: PeerId, counters: Arc<PeerCounters>, instance: u64) -> Self {
-        Self {
-            id,
-            lane: RefCell::new(Lane::new(instance)),
-            inbound: RefCell::default(),
-            counters,
-            features: Cell::new(0),
-            mtu: Cell::new(MIN_MTU),
-            active: Cell::new(None),
-            outlets: RefCell::default(),
-            wanted: Cell::new(None),
-            watched: Cell::new(false),
-            traffic: Cell::new(None),
-            resending: Cell::new(false),
-            releasing: Cell::new(false),
-            acknowledging: Cell::new(false),
-            ack_due: Cell::new(false),
-            delivering: Mutex::default(),
-            unheard: Unheard::default(),
-        }
-    }
-
-    pub fn far(&self) -> Far {
-        let features = self.features.get();
-        Far {
-            supers: features & FEATURE_SUPER_PACKETS != 0,
-            acks: features & FEATURE_ACKS != 0,
-            mtu: self.mtu.get().into(),
-        }
-    }
-
-    pub fn uses(&self, path: PathId) -> bool {
-        self.active.get() == Some(path)
-    }
-
-    pub fn outlet(&self, path: PathId, act: impl FnOnce(&Outlet)) {
-        if let Some(outlet) = self.outlets.borrow().get(&path) {
-            act(outlet);
-        }
-    }
-
-    pub fn wake(&self) {
-        if let Some(path) = self.active.get() {
-            self.outlet(path, Outlet::wake);
-        }
-    }
 }
 
 struct Attached<D> {
@@ -141,10 +66,11 @@ pub struct Plane<D> {
     table: RefCell<Option<Arc<RoutingTable>>>,
     peers: RefCell<BTreeMap<PeerId, Rc<Peer>>>,
     owners: RefCell<BTreeMap<PathId, Rc<Peer>>>,
-    inlets: RefCell<BTreeMap<PathId, AbortHandle>>,
+    inlets: RefCell<BTreeMap<PathId, Vec<AbortHandle>>>,
     /// By number, so that the oldest is the first.
     probes: RefCell<BTreeMap<u64, (PathId, Instant)>>,
     attached: RefCell<Option<Attached<D>>>,
+    choice: Cell<CarrierChoice>,
     /// Numbers the lanes of this process's life; begins with a number that no earlier process had.
     instances: Cell<u64>,
 }
@@ -170,6 +96,7 @@ impl Unstarted {
             inlets: RefCell::default(),
             probes: RefCell::default(),
             attached: RefCell::new(None),
+            choice: Cell::default(),
             instances: Cell::new(peerup_clock::unix_millis() << 16),
         });
         while let Some(command) = commands.recv().await {
@@ -202,21 +129,27 @@ impl<D: Device + 'static> Plane<D> {
         }
     }
 
-    /// Queues a packet from the host. Without a path it waits and the control thread is told.
-    pub fn queue(self: &Rc<Self>, peer: &PeerId, form: Form, body: &[u8]) {
-        let Some(peer) = self.peer(peer) else {
-            return self.shared.counters.dropped(DropReason::UnknownPeer);
-        };
+    /// Sends a packet from the host as datagrams, if that is what it takes. `false`: it has to be queued.
+    pub fn send_datagrams(&self, peer: &Peer, packet: Outgoing<'_>) -> bool {
         let now = peerup_clock::now();
-        if peer.active.get().is_some() {
-            self.note_traffic(&peer, now);
-            self.note_silence(&peer, now);
-            let dropped = peer.lane.borrow_mut().push(form, body, now);
-            self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
-            peer.wake();
-        } else {
-            self.park(peer, form, body, now);
+        let Some((outlet, datagrams, room)) = peer.datagrams_for(packet, now) else { return false };
+        let sent = datagrams::send(peer, &self.shared, &datagrams, packet, room);
+        if sent {
+            self.note_traffic(peer, now);
+            self.note_silence(&outlet, now);
         }
+        sent
+    }
+
+    /// Queues a packet from the host. Without a path it waits and the control thread is told.
+    pub fn queue(self: &Rc<Self>, peer: Rc<Peer>, form: Form, body: &[u8]) {
+        let now = peerup_clock::now();
+        let Some(path) = peer.active() else { return self.park(peer, form, body, now) };
+        self.note_traffic(&peer, now);
+        peer.outlet(path, |outlet| self.note_silence(outlet, now));
+        let dropped = peer.lane.borrow_mut().push(form, body, now);
+        self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
+        peer.wake();
     }
 
     /// Tells the control thread that packets want `peer`, now and then.
@@ -229,12 +162,10 @@ impl<D: Device + 'static> Plane<D> {
         }
     }
 
-    /// Tells the control thread when packets leave and nothing comes back.
-    fn note_silence(&self, peer: &Peer, now: Instant) {
-        if peer.unheard.sent(now)
-            && let Some(path) = peer.active.get()
-        {
-            self.emit(DataEvent::Unanswered(path));
+    /// Tells the control thread when packets leave on a path and nothing comes back.
+    fn note_silence(&self, outlet: &Outlet, now: Instant) {
+        if outlet.unheard.sent(now) {
+            self.emit(DataEvent::Unanswered(outlet.path));
         }
     }
 
@@ -266,9 +197,9 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     async fn expire_parked(&self, peer: &Peer) {
-        while peer.active.get().is_none() && !peer.lane.borrow().is_empty() {
+        while peer.active().is_none() && !peer.lane.borrow().is_empty() {
             tokio::time::sleep(PARKED_FOR / 4).await;
-            if peer.active.get().is_none() {
+            if peer.active().is_none() {
                 let expired = peer.lane.borrow_mut().expired(peerup_clock::now());
                 self.answer_unreachable(expired);
             }
@@ -335,11 +266,20 @@ impl<D: Device + 'static> Plane<D> {
             Command::Attach(device) => self.attach(device),
             Command::Detach(closed) => self.detach(Some(closed)),
             Command::Table { table, counters } => self.set_table(table, counters),
-            Command::Outlet { path, peer, stream, counters, features } => {
-                self.add_outlet(path, peer, stream, counters, features);
+            Command::Carriers(choice) => {
+                self.choice.set(choice);
+                for peer in self.peers.borrow().values() {
+                    peer.carriers.borrow_mut().choose(choice);
+                }
             }
-            Command::Inlet { path, peer, stream, counters } => self.add_inlet(path, peer, stream, counters),
-            Command::Use { peer, path } => self.switch(peer, path),
+            Command::Outlet { path, peer, stream, counters, features, datagrams } => {
+                let datagrams = datagrams.filter(|_| features & FEATURE_DATAGRAMS != 0);
+                self.add_outlet(peer, stream, features, Outlet::new(path, counters, datagrams));
+            }
+            Command::Inlet { path, peer, stream, counters, datagrams } => {
+                self.add_inlet(path, peer, stream, counters, datagrams);
+            }
+            Command::Use { peer, path, beside } => self.switch(peer, path, beside),
             Command::Remove(path) => self.remove(path),
             Command::Probe { path, id } => self.probe(path, id),
             Command::Say { path, control } => {
@@ -386,27 +326,20 @@ impl<D: Device + 'static> Plane<D> {
             let counters = counters.remove(id).unwrap_or_default();
             let peer = peers.entry(*id).or_insert_with(|| {
                 self.instances.update(|instance| instance + 1);
-                Rc::new(Peer::new(*id, counters, self.instances.get()))
+                Rc::new(Peer::new(*id, counters, self.instances.get(), self.choice.get()))
             });
             peer.mtu.set(table.mtu());
         }
         *self.table.borrow_mut() = Some(table);
     }
 
-    fn add_outlet(
-        self: &Rc<Self>,
-        path: PathId,
-        peer: PeerId,
-        stream: peerup_swarm::Stream,
-        counters: Arc<PathCounters>,
-        features: u64,
-    ) {
+    fn add_outlet(self: &Rc<Self>, peer: PeerId, stream: Stream, features: u64, outlet: Outlet) {
         let Some(peer) = self.peer(&peer) else { return };
         peer.features.set(features);
-        let handle = Rc::new(Outlet::new(path, counters.clone()));
-        peer.outlets.borrow_mut().insert(path, handle.clone());
+        let (path, outlet) = (outlet.path, Rc::new(outlet));
+        peer.outlets.borrow_mut().insert(path, outlet.clone());
         let plane = self.clone();
-        let task = outlet::run(handle, peer.clone(), self.shared.clone(), stream);
+        let task = outlet::run(outlet, peer.clone(), self.shared.clone(), stream);
         self.owners.borrow_mut().insert(path, peer);
         // Not aborted with the path: it finishes the batch it is writing and then sees that it is closed.
         spawn_local(async move {
@@ -422,27 +355,31 @@ impl<D: Device + 'static> Plane<D> {
         self: &Rc<Self>,
         path: PathId,
         peer: PeerId,
-        stream: peerup_swarm::Stream,
+        stream: Stream,
         counters: Arc<PathCounters>,
+        datagrams: Option<Datagrams>,
     ) {
         let Some(peer) = self.peer(&peer) else { return };
         let plane = self.clone();
-        let task = inlet::run(path, peer.clone(), self.clone(), counters, stream);
+        let unreliable = datagrams.map(|datagrams| {
+            datagrams::receive(path, peer.clone(), self.clone(), counters.clone(), datagrams)
+        });
+        let reliable = inlet::run(path, peer.clone(), self.clone(), counters, stream);
         self.owners.borrow_mut().insert(path, peer);
-        let task = spawn_local(async move {
-            let error = guarded(task).await.map_or_else(|panic| panic, |error| error.to_string());
+        let reliable = spawn_local(async move {
+            let error = guarded(reliable).await.map_or_else(|panic| panic, |error| error.to_string());
             plane.emit(DataEvent::Broken { path, error });
         });
-        if let Some(older) = self.inlets.borrow_mut().insert(path, task.abort_handle()) {
-            older.abort();
-        }
+        // A panic among its datagrams costs the path its datagrams, and is counted by the panic hook.
+        let unreliable = unreliable.map(|task| spawn_local(guarded(task)).abort_handle());
+        let tasks = [reliable.abort_handle()].into_iter().chain(unreliable).collect();
+        let older = self.inlets.borrow_mut().insert(path, tasks);
+        older.into_iter().flatten().for_each(|task| task.abort());
     }
 
-    fn switch(self: &Rc<Self>, peer: PeerId, path: Option<PathId>) {
+    fn switch(self: &Rc<Self>, peer: PeerId, path: Option<PathId>, beside: Option<PathId>) {
         let Some(peer) = self.peer(&peer) else { return };
-        peer.active.set(path);
-        peer.unheard.heard();
-        peer.lane.borrow_mut().switch(path, peerup_clock::now());
+        peer.switch(path, beside, peerup_clock::now());
         peer.wake();
         order::watch_resend(&peer);
         if path.is_none() {
@@ -453,21 +390,14 @@ impl<D: Device + 'static> Plane<D> {
     fn remove(self: &Rc<Self>, path: PathId) {
         self.probes.borrow_mut().retain(|_, (of, _)| *of != path);
         if let Some(peer) = self.owners.borrow_mut().remove(&path) {
-            if let Some(outlet) = peer.outlets.borrow_mut().remove(&path) {
-                outlet.close();
-            }
-            peer.lane.borrow_mut().path_gone(path);
-            if peer.uses(path) {
-                peer.active.set(None);
-                peer.lane.borrow_mut().switch(None, peerup_clock::now());
-                self.watch_parked(peer);
-            } else {
-                order::watch_resend(&peer);
+            peer.forget(path, peerup_clock::now());
+            match peer.active() {
+                None => self.watch_parked(peer),
+                Some(_) => order::watch_resend(&peer),
             }
         }
-        if let Some(inlet) = self.inlets.borrow_mut().remove(&path) {
-            inlet.abort();
-        }
+        let inlets = self.inlets.borrow_mut().remove(&path);
+        inlets.into_iter().flatten().for_each(|task| task.abort());
     }
 
     fn probe(&self, path: PathId, id: u64) {
@@ -494,6 +424,15 @@ impl<D: Device + 'static> Plane<D> {
                 let _ = device.try_send_packet(&reply);
             }
         }
+    }
+
+    /// The peer that a packet is routed to.
+    pub fn next_hop(&self, table: &RoutingTable, index: PeerIndex) -> Option<Rc<Peer>> {
+        let peer = table.peer(index).and_then(|id| self.peer(id));
+        if peer.is_none() {
+            self.shared.counters.dropped(DropReason::UnknownPeer);
+        }
+        peer
     }
 
     fn peer(&self, id: &PeerId) -> Option<Rc<Peer>> {
