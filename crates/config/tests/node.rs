@@ -133,6 +133,7 @@ api:
 vpn:
   enabled: true
   mode: auto
+  carrier: auto
   interface: peerup0
   cidr: 10.64.0.0/16
   address: null

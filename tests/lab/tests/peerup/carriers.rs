@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peerup_lab::peerup::{JOINER, Pair};
-use peerup_lab::tools::iperf::Iperf;
+use peerup_lab::tools::iperf::{self, Iperf};
 use peerup_lab::{Host, Impairment};
 
 #[test]
@@ -39,4 +39,31 @@ fn congestion_control(host: &Host, address: &str) -> Vec<String> {
     words.sort();
     words.dedup();
     words
+}
+
+/// A stream repeats what was lost, and whatever came behind it waits for a round trip or two. Pings do not.
+#[test]
+fn pings_do_not_wait_while_losses_of_a_transfer_are_repaired() {
+    let lossy = Impairment { delay_ms: 10.0, loss: 0.005, ..Impairment::default() };
+    let pair = Pair::direct("no-waiting", |lab, internet, number| {
+        lab.host(crate::name(number))?.on_impaired(internet, &format!("203.0.113.2{number}"), lossy.clone())
+    });
+    let pair = pair.unwrap();
+    let (a, b) = (pair.a.host(), pair.b.host());
+    let _server = Iperf::on(b).serve().unwrap();
+    let mut transfer = iperf::tcp(a, JOINER, 6).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1)); // slow start
+    let pings = a.cmd("ping").args(["-c", "200", "-i", "0.02", "-W", "2", JOINER]).run().unwrap();
+    transfer.wait(Duration::from_secs(20)).unwrap();
+    let mut times = round_trips(&pings.stdout);
+    times.sort_by(f64::total_cmp);
+    println!("{} of 200 answered, {:?} ms", times.len(), (times.first(), times.last()));
+    assert!(times.len() >= 180, "{pings}");
+    let (least, late) = (times[0], times[times.len() * 98 / 100]);
+    assert!(late < least * 1.5, "one in fifty took {late} ms, the fastest {least} ms");
+}
+
+fn round_trips(ping: &str) -> Vec<f64> {
+    let time = |line: &str| line.split_once("time=")?.1.split_whitespace().next()?.parse().ok();
+    ping.lines().filter_map(time).collect()
 }
