@@ -83,7 +83,8 @@ mod tests {
     fn a_path_that_becomes_fast_is_believed_soon() {
         let (mut pace, mut now) = (Pace::default(), Instant::now());
         for round in 0..200 {
-            pace.made(pace.batch(now), true, now);
+            let batch = pace.batch(now);
+            pace.made(batch, true, now);
             now += Duration::from_micros(if round < 100 { 16_000 } else { 20 });
         }
         assert_eq!(pace.batch(now), BATCH_LEN);

@@ -53,7 +53,7 @@ fn push(queue: &mut FairQueue, flow: FlowKey, body: Vec<u8>, now: Instant) -> Ve
 fn shares(lens: &[usize], total: usize) -> Vec<usize> {
     let (mut queue, now) = (queue(), Instant::now());
     let flows = flows(lens.len());
-    let mut body = |n: usize| {
+    let body = |n: usize| {
         let mut body = vec![0; lens[n]];
         body[1] = n as u8;
         body
