@@ -288,6 +288,7 @@ impl Controller {
             connected: connected.collect(),
             carried: observer.carried.total.clone(),
             drops: self.data.counters.reasons(),
+            marked: self.data.counters.marked.get(),
             auth_denied: self.swarm.refused(),
             swarm_restarts: self.restarts,
             panics: peerup_telemetry::panics(),

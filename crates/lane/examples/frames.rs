@@ -12,6 +12,7 @@
 use std::time::Instant;
 
 use peerup_lane::{Arrival, Far, Form, Inbound, Lane};
+use peerup_packet::FlowKey;
 use peerup_types::PathId;
 use peerup_wire::frame::{Announce, Deframer, FrameKind, FrameWriter};
 
@@ -42,7 +43,7 @@ fn run(acks: bool, length: usize, frames: usize) -> usize {
     while delivered < frames {
         let now = Instant::now();
         for _ in 0..(64 * 1024 / length).max(1).min(frames - queued) {
-            lane.push(Form::Plain, &body, now);
+            lane.push(FlowKey::default(), Form::Plain, &body, now);
             queued += 1;
         }
         writer.clear();

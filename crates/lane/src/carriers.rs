@@ -135,7 +135,7 @@ impl Carriers {
             return Carrier::Stream;
         }
         let settled = self.settled_at.is_none_or(|at| at <= now);
-        let flow = self.flow(packet.flow_hash(), now);
+        let flow = self.flow(packet.flow_key().get(), now);
         let new = flow.last.is_none();
         flow.last = Some(now);
         let wanted = match tcp {

@@ -1,39 +1,47 @@
-//! The sending side: the queue of packets for one peer, bounded by bytes, by count and by age, and what left it.
+//! The sending side: the queue of packets for one peer, what of it makes a batch, and what left it.
 
-use std::{
-    collections::VecDeque,
-    time::{Duration, Instant},
+use std::time::{Duration, Instant};
+
+use peerup_packet::{
+    FlowKey,
+    gso::{self, SuperPacketView, VIRTIO_NET_HEADER_LEN, VirtioNetHeader},
 };
-
-use peerup_packet::gso::{self, SuperPacketView, VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
 use peerup_types::PathId;
 use peerup_wire::frame::{self, Ack, FrameWriter};
 
 use crate::{
     buffers::Buffers,
+    fair::{FairQueue, Fate, Limits, Queued},
+    pace::Pace,
     retained::{Acked, Retained},
 };
 
-/// Bytes queued for a peer with a path: sixteen of the largest super-packets.
-const MAX_BYTES: usize = 1024 * 1024;
-/// A packet older than this tells its sender nothing useful; dropping it makes inner TCP slow down.
-const MAX_AGE: Duration = Duration::from_millis(50);
-/// A short queue is not congestion but a writer that was not scheduled, or one super-packet on a slow path; it is never
-/// dropped for its age.
-const SHORT: usize = 128 * 1024;
 /// Packets that wait for a peer without a path, and how long (DESIGN §3).
 const MAX_PARKED: usize = 64;
 pub const PARKED_FOR: Duration = Duration::from_secs(3);
 
 /// What became of packets that left a lane.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
     pub packets: u64,
     pub bytes: u64,
+    /// Of those, the ones that were told that they met congestion.
+    pub marked: u64,
+    /// Dropped for the same reason, because their flow does not understand marks.
+    pub congestion: u64,
     /// Too old to be of use.
-    pub dropped: u64,
+    pub too_old: u64,
+    /// Neither fit for the peer as they are, nor to be cut until they are.
+    pub unfit: u64,
     /// Frames written again, because the path that they were sent on has not brought them.
     pub resent: u64,
+}
+
+impl Drained {
+    /// Packets that went nowhere.
+    pub fn dropped(&self) -> u64 {
+        self.congestion + self.too_old + self.unfit
+    }
 }
 
 /// What a queued body is.
@@ -56,15 +64,10 @@ pub struct Far {
     pub mtu: usize,
 }
 
-struct Queued {
-    body: Vec<u8>,
-    form: Form,
-    at: Instant,
-}
-
 pub struct Lane {
-    queue: VecDeque<Queued>,
-    bytes: usize,
+    limits: Limits,
+    queue: FairQueue,
+    pace: Pace,
     retained: Retained,
     buffers: Buffers,
     /// Holds one packet while a super-packet is cut.
@@ -74,41 +77,52 @@ pub struct Lane {
 impl Lane {
     /// `instance` is a number that no lane to this peer has had before.
     pub fn new(instance: u64) -> Self {
+        Self::with_limits(instance, Limits::default())
+    }
+
+    pub fn with_limits(instance: u64, limits: Limits) -> Self {
         Self {
-            queue: VecDeque::new(),
-            bytes: 0,
+            limits,
+            queue: FairQueue::new(limits, instance),
+            pace: Pace::default(),
             retained: Retained::new(instance),
             buffers: Buffers::default(),
             scratch: Vec::new(),
         }
     }
 
-    /// Queues a packet for a peer that has a path. Returns how many packets were dropped.
-    pub fn push(&mut self, form: Form, body: &[u8], now: Instant) -> u64 {
-        if self.bytes + body.len() > MAX_BYTES {
-            return 1;
+    /// Queues a packet for a peer that has a path. Returns how many packets gave way to it: the oldest of the flow that
+    /// has the most.
+    pub fn push(&mut self, flow: FlowKey, form: Form, body: &[u8], now: Instant) -> u64 {
+        let mut dropped = 0;
+        while let Some(victim) = self.queue.make_room(body.len()) {
+            self.buffers.give_back(victim.body);
+            dropped += 1;
         }
-        self.append(form, body, now);
-        0
+        self.append(flow, form, body, now);
+        dropped
     }
 
-    /// Queues a packet for a peer that has none yet; the oldest gives way.
-    pub fn park(&mut self, form: Form, body: &[u8], now: Instant) -> u64 {
-        let full = self.queue.len() >= MAX_PARKED;
-        if full {
-            self.pop();
+    /// Queues a packet for a peer that has none yet; the oldest give way.
+    pub fn park(&mut self, flow: FlowKey, form: Form, body: &[u8], now: Instant) -> u64 {
+        let mut dropped = 0;
+        let too_long = |queue: &FairQueue| queue.bytes() + body.len() > self.limits.bytes;
+        let mut full = self.queue.len() >= MAX_PARKED || too_long(&self.queue);
+        while full && let Some(oldest) = self.queue.pop_oldest() {
+            self.buffers.give_back(oldest.body);
+            dropped += 1;
+            full = too_long(&self.queue);
         }
-        self.append(form, body, now);
-        u64::from(full)
+        self.append(flow, form, body, now);
+        dropped
     }
 
     /// Packets take `path` from here on. Those that waited for it, or for the path before it, are not stale: their wait
     /// was not congestion.
     pub fn switch(&mut self, path: Option<PathId>, now: Instant) {
         self.retained.switch(path);
-        for queued in &mut self.queue {
-            queued.at = now;
-        }
+        self.queue.restart(now);
+        self.pace = Pace::default();
     }
 
     /// `path` is gone, and with it what was on the way there.
@@ -131,25 +145,35 @@ impl Lane {
         self.retained.bytes()
     }
 
-    /// Moves packets into `writer` until it is full. The writer belongs to the path in use.
+    /// Moves packets into `writer`, in fair order, until it holds a batch. The writer belongs to the path in use.
     pub fn drain_into(&mut self, writer: &mut FrameWriter, far: Far, now: Instant) -> Drained {
         let mut drained = Drained::default();
+        let batch = self.pace.batch(now);
         if far.acks {
             self.resend(writer, far, now, &mut drained);
         } else {
             // Kept for a peer that acknowledged; the one that came back does not, and nothing may wait for it.
             self.retained.forget(&mut self.buffers);
         }
-        while !writer.is_full() && !self.retained.is_blocked() {
-            let Some(head) = self.take() else { break };
-            let crowded = self.bytes + head.body.len() > SHORT;
-            if crowded && now.saturating_duration_since(head.at) > MAX_AGE {
-                drained.dropped += 1;
-                self.buffers.give_back(head.body);
-            } else {
-                self.frame(writer, head, far, now, &mut drained);
+        while writer.as_bytes().len() < batch && !self.retained.is_blocked() {
+            let Some((queued, fate)) = self.queue.pop(now) else { break };
+            match fate {
+                Fate::Send => self.frame(writer, queued, far, now, &mut drained),
+                Fate::SendMarked => {
+                    drained.marked += 1;
+                    self.frame(writer, queued, far, now, &mut drained);
+                }
+                Fate::Congestion => {
+                    drained.congestion += 1;
+                    self.buffers.give_back(queued.body);
+                }
+                Fate::TooOld => {
+                    drained.too_old += 1;
+                    self.buffers.give_back(queued.body);
+                }
             }
         }
+        self.pace.made(writer.as_bytes().len(), !self.queue.is_empty(), now);
         drained
     }
 
@@ -195,11 +219,11 @@ impl Lane {
                 let header = VirtioNetHeader::parse(header);
                 match gso::validate(header, packet, usize::MAX) {
                     Ok(view) => self.cut(writer, &view, far, now, drained),
-                    Err(_) => drained.dropped += 1,
+                    Err(_) => drained.unfit += 1,
                 }
                 self.buffers.give_back(body);
             }
-            (Form::Super, None) => drained.dropped += 1,
+            (Form::Super, None) => drained.unfit += 1,
             (Form::Plain, _) => {
                 let framed = writer.push_packet(self.retained.next(), &body).is_ok();
                 let len = body.len();
@@ -216,7 +240,7 @@ impl Lane {
         now: Instant,
         drained: &mut Drained,
     ) {
-        let Ok(mut segments) = view.segments_within(far.mtu) else { return drained.dropped += 1 };
+        let Ok(mut segments) = view.segments_within(far.mtu) else { return drained.unfit += 1 };
         let mut scratch = std::mem::take(&mut self.scratch);
         while let Some(packet) = segments.next(&mut scratch) {
             let framed = writer.push_packet(self.retained.next(), packet).is_ok();
@@ -237,7 +261,7 @@ impl Lane {
         drained: &mut Drained,
     ) {
         if !framed {
-            drained.dropped += 1;
+            drained.unfit += 1;
             return self.buffers.give_back(body);
         }
         drained.packets += 1;
@@ -253,8 +277,8 @@ impl Lane {
     /// Takes the packets that were parked for too long.
     pub fn expired(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let mut expired = Vec::new();
-        while self.queue.front().is_some_and(|head| head.at + PARKED_FOR <= now) {
-            expired.extend(self.take().map(Queued::into_packet));
+        while self.queue.oldest_at().is_some_and(|at| at + PARKED_FOR <= now) {
+            expired.extend(self.queue.pop_oldest().map(into_packet));
         }
         expired
     }
@@ -263,34 +287,19 @@ impl Lane {
         self.queue.is_empty()
     }
 
-    fn append(&mut self, form: Form, body: &[u8], at: Instant) {
+    fn append(&mut self, flow: FlowKey, form: Form, body: &[u8], now: Instant) {
         let buffer = self.buffers.copy(body);
-        self.bytes += body.len();
-        self.queue.push_back(Queued { body: buffer, form, at });
-    }
-
-    fn take(&mut self) -> Option<Queued> {
-        let head = self.queue.pop_front()?;
-        self.bytes -= head.body.len();
-        Some(head)
-    }
-
-    fn pop(&mut self) {
-        if let Some(head) = self.take() {
-            self.buffers.give_back(head.body);
-        }
+        self.queue.push(flow, form, buffer, now);
     }
 }
 
-impl Queued {
-    /// The packet without its virtio header, for an answer to its sender.
-    fn into_packet(self) -> Vec<u8> {
-        let Self { mut body, form, .. } = self;
-        if form == Form::Super {
-            body.drain(..VIRTIO_NET_HEADER_LEN.min(body.len()));
-        }
-        body
+/// The packet without its virtio header, for an answer to its sender.
+fn into_packet(queued: Queued) -> Vec<u8> {
+    let Queued { mut body, form, .. } = queued;
+    if form == Form::Super {
+        body.drain(..VIRTIO_NET_HEADER_LEN.min(body.len()));
     }
+    body
 }
 
 /// A virtio header and what is behind it.
@@ -303,35 +312,121 @@ pub fn split_header(frame: &[u8]) -> Option<(&[u8; VIRTIO_NET_HEADER_LEN], &[u8]
 mod tests {
     use super::*;
 
+    const FLOW: FlowKey = FlowKey::new(0);
+    const FAR: Far = Far { supers: true, acks: false, mtu: 1380 };
+
+    /// Everything that waits, batch after batch at one instant.
     fn drain(lane: &mut Lane, now: Instant) -> (usize, u64) {
-        let mut writer = FrameWriter::new();
-        let dropped = lane.drain_into(&mut writer, Far { supers: true, acks: false, mtu: 1380 }, now).dropped;
-        (writer.as_bytes().len(), dropped)
+        let (mut bytes, mut dropped) = (0, 0);
+        while !lane.is_empty() {
+            let mut writer = FrameWriter::new();
+            dropped += lane.drain_into(&mut writer, FAR, now).dropped();
+            bytes += writer.as_bytes().len();
+        }
+        (bytes, dropped)
     }
 
     #[test]
-    fn a_full_lane_drops_the_newcomer_and_says_so() {
+    fn in_a_full_lane_the_oldest_give_way_and_are_counted() {
         let (mut lane, now) = (Lane::new(1), Instant::now());
-        let dropped: u64 = (0..1000).map(|_| lane.push(Form::Plain, &[0; 1380], now)).sum();
-        assert_eq!(dropped, 1000 - (MAX_BYTES / 1380) as u64);
+        let dropped: u64 = (0..1000).map(|_| lane.push(FLOW, Form::Plain, &[0; 1380], now)).sum();
+        assert_eq!(dropped, 1000 - (Limits::default().bytes / 1380) as u64);
     }
 
     #[test]
     fn old_packets_of_a_long_queue_are_dropped_and_a_short_queue_is_left_alone() {
         let (mut lane, now) = (Lane::new(1), Instant::now());
+        let age = Limits::default().age;
         for _ in 0..400 {
-            lane.push(Form::Plain, &[0; 1380], now);
+            lane.push(FLOW, Form::Plain, &[0; 1380], now);
         }
-        let (_, dropped) = drain(&mut lane, now + MAX_AGE * 2);
+        let (_, dropped) = drain(&mut lane, now + age * 2);
         assert!(dropped > 250 && dropped < 400, "{dropped}");
-        lane.push(Form::Plain, &[0; 84], now);
-        assert_eq!(drain(&mut lane, now + MAX_AGE * 20).1, 0);
+        lane.push(FLOW, Form::Plain, &[0; 84], now);
+        assert_eq!(drain(&mut lane, now + age * 20).1, 0);
+    }
+
+    #[test]
+    fn a_ping_is_in_the_next_batch_whatever_a_transfer_has_queued() {
+        let (mut lane, now) = (Lane::new(1), Instant::now());
+        let mut writer = FrameWriter::new();
+        for _ in 0..200 {
+            lane.push(FLOW, Form::Plain, &[0; 1380], now);
+        }
+        lane.drain_into(&mut writer, FAR, now);
+        writer.clear();
+        lane.push(FlowKey::new(1), Form::Plain, &[1; 84], now);
+        lane.drain_into(&mut writer, FAR, now);
+        let header = peerup_wire::frame::HEADER_LEN;
+        assert_eq!(writer.as_bytes()[header..header + 84], [1; 84]);
+    }
+
+    #[test]
+    fn batches_are_short_where_the_path_takes_long_for_them() {
+        let (mut lane, mut now) = (Lane::new(1), Instant::now());
+        let mut writer = FrameWriter::new();
+        let mut batches = Vec::new();
+        for _ in 0..20 {
+            writer.clear();
+            while lane.push(FLOW, Form::Plain, &[0; 1380], now) == 0 {}
+            lane.drain_into(&mut writer, FAR, now);
+            batches.push(writer.as_bytes().len());
+            now += Duration::from_millis(20);
+        }
+        assert!(batches[0] > 60_000 && batches[19] < 20_000, "{batches:?}");
+        lane.switch(Some(PathId(9)), now);
+        writer.clear();
+        lane.drain_into(&mut writer, FAR, now);
+        assert!(writer.as_bytes().len() > 60_000, "another path has another rate");
+    }
+
+    #[test]
+    fn marks_and_losses_are_counted_apart_and_a_kept_copy_is_marked_too() {
+        for (ecn, marks) in [(2, true), (0, false)] {
+            let patient = Limits { age: Duration::from_secs(10), ..Limits::default() };
+            let (mut lane, mut now) = (Lane::with_limits(1, patient), Instant::now());
+            let (mut writer, mut sum) = (FrameWriter::new(), Drained::default());
+            lane.switch(Some(PathId(1)), now);
+            let mut packet = [0; 1380];
+            (packet[0], packet[1]) = (0x45, ecn);
+            let is_marked = |bytes: &[u8]| bytes.windows(2).any(|pair| pair == [0x45, 3]);
+            for _ in 0..10 {
+                (0..60).for_each(|_| assert_eq!(lane.push(FLOW, Form::Plain, &packet, now), 0));
+                writer.clear();
+                now += Duration::from_millis(20);
+                let drained = lane.drain_into(&mut writer, Far { acks: true, ..FAR }, now);
+                (sum.marked, sum.congestion) =
+                    (sum.marked + drained.marked, sum.congestion + drained.congestion);
+                if sum.marked + sum.congestion > 0 {
+                    break;
+                }
+            }
+            assert_eq!((sum.marked > 0, sum.congestion > 0), (marks, !marks));
+            assert_eq!(is_marked(writer.as_bytes()), marks);
+            writer.clear();
+            lane.path_gone(PathId(1));
+            lane.switch(Some(PathId(2)), now);
+            let mut again = Vec::new();
+            while lane.drain_into(&mut writer, Far { acks: true, ..FAR }, now).resent > 0 {
+                again.extend_from_slice(writer.as_bytes());
+                writer.clear();
+            }
+            assert_eq!(is_marked(&again), marks);
+        }
+    }
+
+    #[test]
+    fn what_waits_without_a_path_is_bounded_in_bytes_too() {
+        let (mut lane, now) = (Lane::new(1), Instant::now());
+        let dropped: u64 = (0..40).map(|_| lane.park(FLOW, Form::Super, &[0; 60_000], now)).sum();
+        assert!(lane.queue.bytes() <= Limits::default().bytes, "{}", lane.queue.bytes());
+        assert_eq!(lane.queue.len() as u64 + dropped, 40);
     }
 
     #[test]
     fn at_most_64_packets_wait_for_a_peer_without_a_path_and_for_three_seconds() {
         let (mut lane, now) = (Lane::new(1), Instant::now());
-        let dropped: u64 = (0..100).map(|_| lane.park(Form::Plain, &[0; 84], now)).sum();
+        let dropped: u64 = (0..100).map(|_| lane.park(FLOW, Form::Plain, &[0; 84], now)).sum();
         assert_eq!(dropped, 36);
         assert!(lane.expired(now + PARKED_FOR / 2).is_empty());
         assert_eq!(lane.expired(now + PARKED_FOR).len(), MAX_PARKED);
@@ -341,17 +436,17 @@ mod tests {
     #[test]
     fn a_peer_that_comes_back_without_acknowledgements_is_not_waited_for() {
         let (mut lane, now) = (Lane::new(1), Instant::now());
-        let far = |acks| Far { supers: true, acks, mtu: 1380 };
+        let far = |acks| Far { acks, ..FAR };
         let mut writer = FrameWriter::new();
         lane.switch(Some(PathId(1)), now);
-        while lane.unacknowledged() < MAX_BYTES {
+        while lane.unacknowledged() < crate::retained::MAX_BYTES {
             writer.clear();
-            lane.push(Form::Plain, &[0; 1024], now);
+            lane.push(FLOW, Form::Plain, &[0; 1024], now);
             lane.drain_into(&mut writer, far(true), now);
         }
         lane.switch(Some(PathId(2)), now);
         writer.clear();
-        lane.push(Form::Plain, &[0; 1024], now);
+        lane.push(FLOW, Form::Plain, &[0; 1024], now);
         assert_eq!(lane.drain_into(&mut writer, far(false), now).packets, 1);
         assert_eq!((lane.unacknowledged(), lane.poll_timeout()), (0, None));
     }
@@ -360,7 +455,7 @@ mod tests {
     fn parked_packets_are_not_stale_when_the_path_comes() {
         let (mut lane, now) = (Lane::new(1), Instant::now());
         for _ in 0..60 {
-            lane.park(Form::Plain, &[0; 1380], now);
+            lane.park(FLOW, Form::Plain, &[0; 1380], now);
         }
         let later = now + Duration::from_secs(2);
         lane.switch(Some(PathId(1)), later);

@@ -2,22 +2,63 @@
 
 use std::net::IpAddr;
 
-use crate::packet::IpPacket;
+use crate::packet::{IpPacket, protocol};
+
+/// Stands for the protocol of IPv6 fragments: only the first one says what is behind all extension headers.
+const IPV6_FRAGMENT: u8 = 44;
+
+/// Equal for all packets of a flow in one direction, the same in every process and version, well spread in all its bits.
+///
+/// Whoever sorts flows into few places on behalf of strangers mixes a secret in ([`FlowKey::seeded`]); the key by itself
+/// can be aimed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct FlowKey(u64);
+
+impl FlowKey {
+    pub const fn new(key: u64) -> Self {
+        Self(key)
+    }
+
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// As good as independent of the key to whoever does not know `seed`.
+    pub fn seeded(self, seed: u64) -> u64 {
+        mix(self.0 ^ mix(seed))
+    }
+}
 
 impl IpPacket<'_> {
-    /// Equal for all packets of a flow, the same in every process and version, well spread. Addresses and
-    /// protocol, and then the ports, or what IPv6 offers in their place, the flow label (RFC 6437).
+    /// Addresses and protocol, and then what tells flows apart: ports, the identifier of an echo, or what IPv6 offers in
+    /// their place, the flow label (RFC 6437). ESP, GRE and the like are one flow for each pair of addresses.
     ///
     /// All fragments of one packet agree. They may disagree with the unfragmented packets of their flow, which
     /// costs order between the two at worst.
-    pub fn flow_hash(&self) -> u64 {
-        let detail = match self.ports() {
-            Some(ports) => u64::from(ports.source) << 16 | u64::from(ports.destination),
-            None => u64::from(self.flow_label().unwrap_or(0)) << 32,
+    pub fn flow_key(&self) -> FlowKey {
+        let detail = match (self.ports(), self.echo_identifier()) {
+            (Some(ports), _) => u64::from(ports.source) << 16 | u64::from(ports.destination),
+            (None, Some(identifier)) => u64::from(identifier),
+            (None, None) => u64::from(self.flow_label().unwrap_or(0)) << 32,
+        };
+        let protocol = match self.is_fragment() && !self.is_ipv4() {
+            true => IPV6_FRAGMENT,
+            false => self.protocol(),
         };
         let addresses = [self.source(), self.destination()].into_iter().flat_map(words);
-        let all = addresses.chain([u64::from(self.protocol()), detail]);
-        all.fold(0, |hash, word| mix(hash ^ word))
+        let all = addresses.chain([u64::from(protocol), detail]);
+        FlowKey(all.fold(0, |hash, word| mix(hash ^ word)))
+    }
+
+    /// What tells one `ping` from another (RFC 792, RFC 4443 §4).
+    fn echo_identifier(&self) -> Option<u16> {
+        let [kind, _, _, _, high, low] = *self.payload().first_chunk()?;
+        let echo = match self.protocol() {
+            protocol::ICMP => matches!(kind, 0 | 8),
+            protocol::ICMPV6 => matches!(kind, 128 | 129),
+            _ => false,
+        };
+        (echo && !self.is_fragment()).then_some(u16::from_be_bytes([high, low]))
     }
 }
 
@@ -43,7 +84,7 @@ mod tests {
     use crate::testing::*;
 
     fn hash(bytes: &[u8]) -> u64 {
-        IpPacket::parse(bytes).unwrap().flow_hash()
+        IpPacket::parse(bytes).unwrap().flow_key().get()
     }
 
     fn with_source_port(mut bytes: Vec<u8>, at: usize, port: u16) -> Vec<u8> {
@@ -78,9 +119,48 @@ mod tests {
 
     #[test]
     fn where_there_are_no_ports_the_flow_label_tells_flows_apart() {
-        let mut labelled = icmp_echo6();
+        let mut esp = udp6(b"hello");
+        esp[6] = 50;
+        let mut labelled = esp.clone();
         labelled[3] = 7;
-        assert_ne!(hash(&labelled), hash(&icmp_echo6()));
+        assert_ne!(hash(&labelled), hash(&esp));
+        // With ports the label says nothing: Linux changes it when a path seems dead.
+        let mut labelled = udp6(b"hello");
+        labelled[3] = 7;
+        assert_eq!(hash(&labelled), hash(&udp6(b"hello")));
+    }
+
+    #[test]
+    fn two_pings_are_two_flows_and_the_packets_of_one_are_one() {
+        for (echo, at) in [(icmp_echo4(), 24), (icmp_echo6(), 44)] {
+            let with = |offset: usize| {
+                let mut bytes = echo.clone();
+                bytes[at + offset] ^= 1;
+                hash(&bytes)
+            };
+            let (identifier, sequence) = (1, 3);
+            assert_ne!(with(identifier), hash(&echo));
+            assert_eq!(with(sequence), hash(&echo));
+        }
+    }
+
+    #[test]
+    fn fragments_agree_also_where_only_the_first_shows_what_is_behind_its_options() {
+        let chain = |offset: u16, more: bool| {
+            let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
+            let options = [protocol::UDP, 0, 1, 4, 0, 0, 0, 0];
+            let fragment = [60, 0, high, low, 0, 0, 0, 1];
+            hash(&udp6_behind(44, &[&fragment[..], &options].concat()))
+        };
+        assert_eq!(chain(0, true), chain(9, false));
+    }
+
+    #[test]
+    fn a_seed_moves_every_flow() {
+        let key = IpPacket::parse(&udp4(b"")).unwrap().flow_key();
+        assert_eq!(key.seeded(1), key.seeded(1));
+        assert_ne!(key.seeded(1), key.seeded(2));
+        assert_ne!(key.seeded(1), FlowKey::new(key.get() ^ 1).seeded(1));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub fn packet(bytes: &[u8]) {
     let Ok(packet) = IpPacket::parse(bytes) else {
         return;
     };
-    let _ = (packet.flow_hash(), packet.ports(), packet.flow_label(), packet.payload());
+    let _ = (packet.flow_key(), packet.ports(), packet.flow_label(), packet.payload());
     let from = packet.destination();
     answer(too_big(&packet, from, 1280));
     answer(unreachable(&packet, from, Unreachable::Host));

@@ -20,7 +20,7 @@ mod checksum;
 mod header;
 mod split;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod validate;
 
 pub use checksum::{ChecksumOutside, clamp_mss, complete_checksum};

@@ -3,7 +3,8 @@
 //! [`IpPacket`] exists only after its headers have been validated against the bytes behind them, so that the
 //! router and the lanes never check a length again. [`clamp_mss`] keeps TCP from sending segments the tunnel
 //! cannot carry; [`icmp`] makes the answers that tell a sender, at once, why its packet went nowhere. [`gso`]
-//! is about packets larger than the link, which kernels leave to be segmented by whoever comes last.
+//! is about packets larger than the link, which kernels leave to be segmented by whoever comes last. [`FlowKey`] tells
+//! flows apart, [`mark_congestion`] tells a flow to slow down.
 //!
 //! Deliberately left out: header checksums are not verified (the kernels at both ends do that, and between
 //! them the carrier authenticates every byte), fragments are not reassembled, options are not interpreted.
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+mod ecn;
 mod extensions;
 mod flow;
 #[doc(hidden)]
@@ -22,6 +24,8 @@ mod packet;
 #[cfg(test)]
 mod testing;
 
+pub use ecn::mark_congestion;
+pub use flow::FlowKey;
 pub use icmp::{Unreachable, too_big, unreachable};
 pub use mss::clamp_mss;
 pub use packet::PacketError;

@@ -40,9 +40,11 @@ drop_reasons! {
     PeerOffline => "peer-offline",
     /// Outbound, to a peer that could not be connected while the packet could wait.
     ConnectTimeout => "connect-timeout",
-    /// Outbound, and the peer's queue was full.
+    /// Outbound, and the peer's queue was full and its flow had most of it.
     QueueFull => "queue-full",
-    /// Outbound, and it waited in the peer's queue for too long.
+    /// Outbound, and dropped so that its flow slows down: the flow's packets wait in the peer's queue for too long.
+    QueueCongestion => "queue-congestion",
+    /// Outbound, and it waited in the peer's queue for longer than it is of use.
     QueueDelay => "queue-delay",
     /// Outbound, and its path closed before it was sent.
     PathClosed => "path-closed",

@@ -20,7 +20,8 @@ pub fn reply_for(reason: DropReason, packet: &IpPacket<'_>, table: &RoutingTable
         }
         DropReason::SourceNotOwn => unreachable(packet, from, Unreachable::AdminProhibited),
         // Loss that congestion control reads by itself.
-        DropReason::QueueFull | DropReason::QueueDelay | DropReason::PathClosed => None,
+        DropReason::QueueFull | DropReason::QueueCongestion | DropReason::QueueDelay => None,
+        DropReason::PathClosed => None,
         DropReason::Malformed | DropReason::Multicast | DropReason::DestinationOwn => None,
         DropReason::UnknownPeer | DropReason::Spoofed | DropReason::NotForUs | DropReason::TunWrite => None,
     }
@@ -72,6 +73,7 @@ mod tests {
             DropReason::NotForUs,
             DropReason::UnknownPeer,
             DropReason::QueueFull,
+            DropReason::QueueCongestion,
             DropReason::QueueDelay,
             DropReason::Malformed,
         ] {

@@ -410,6 +410,9 @@ impl Controller {
             tracing::info!(reason, packets, "packets dropped");
         }
         let counters = &self.data.counters;
+        if counters.marked.get() > 0 {
+            tracing::info!(packets = counters.marked.get(), "packets marked for congestion");
+        }
         let (resent, duplicates, waited) =
             (counters.resent.get(), counters.duplicates.get(), counters.reordered.get());
         if resent + duplicates + waited > 0 {

@@ -58,6 +58,8 @@ pub struct PlaneCounters {
     /// Packets that went and came as datagrams.
     pub datagrams_sent: Counter,
     pub datagrams_received: Counter,
+    /// Packets that were told that they met congestion, in place of being dropped.
+    pub marked: Counter,
     /// Frames that were sent again on another path.
     pub resent: Counter,
     /// Frames that arrived twice and went to the host once.
@@ -74,6 +76,7 @@ impl Default for PlaneCounters {
             malformed: Counter::default(),
             datagrams_sent: Counter::default(),
             datagrams_received: Counter::default(),
+            marked: Counter::default(),
             resent: Counter::default(),
             duplicates: Counter::default(),
             reordered: Counter::default(),

@@ -57,8 +57,9 @@ fn route<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, frame: &mut [u8]
         Ok(index) => {
             let Some(peer) = plane.next_hop(&table, index) else { return };
             if !plane.send_datagrams(&peer, Outgoing::Super(&view)) {
+                let flow = view.packet().flow_key();
                 *header = view.header().emit();
-                plane.queue(peer, Form::Super, frame);
+                plane.queue(peer, flow, Form::Super, frame);
             }
         }
         Err(reason) => refuse(plane, device, &table, reason, view.packet()),
@@ -73,7 +74,7 @@ fn route_plain<D: Device + 'static>(plane: &Rc<Plane<D>>, device: &D, table: &Ro
         Ok(index) => {
             let Some(peer) = plane.next_hop(table, index) else { return };
             if !plane.send_datagrams(&peer, Outgoing::Plain(&packet)) {
-                plane.queue(peer, Form::Plain, packet.as_bytes());
+                plane.queue(peer, packet.flow_key(), Form::Plain, packet.as_bytes());
             }
         }
         Err(reason) => refuse(plane, device, table, reason, &packet),

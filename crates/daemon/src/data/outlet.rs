@@ -120,7 +120,10 @@ pub async fn run<W: AsyncWrite + Unpin>(
             let now = peerup_clock::now();
             let drained = peer.lane.borrow_mut().drain_into(&mut writer, peer.far(), now);
             shared.counters.resent.add(drained.resent);
-            shared.counters.dropped_many(DropReason::QueueDelay, drained.dropped);
+            shared.counters.marked.add(drained.marked);
+            shared.counters.dropped_many(DropReason::QueueCongestion, drained.congestion);
+            shared.counters.dropped_many(DropReason::QueueDelay, drained.too_old);
+            shared.counters.dropped_many(DropReason::TooBig, drained.unfit);
             peer.counters.tx_packets.add(drained.packets);
             peer.counters.tx_bytes.add(drained.bytes);
             order::acknowledge(&peer, &mut writer, now);

@@ -13,7 +13,7 @@ use std::{
 use futures::FutureExt;
 use peerup_lane::{Form, PARKED_FOR};
 use peerup_packet::gso::SuperPacketView;
-use peerup_packet::{IpPacket, Unreachable, unreachable};
+use peerup_packet::{FlowKey, IpPacket, Unreachable, unreachable};
 use peerup_router::{DropReason, PeerIndex, RoutingTable};
 use peerup_swarm::{Datagrams, Stream};
 use peerup_tun::Device;
@@ -142,12 +142,12 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     /// Queues a packet from the host. Without a path it waits and the control thread is told.
-    pub fn queue(self: &Rc<Self>, peer: Rc<Peer>, form: Form, body: &[u8]) {
+    pub fn queue(self: &Rc<Self>, peer: Rc<Peer>, flow: FlowKey, form: Form, body: &[u8]) {
         let now = peerup_clock::now();
-        let Some(path) = peer.active() else { return self.park(peer, form, body, now) };
+        let Some(path) = peer.active() else { return self.park(peer, flow, form, body, now) };
         self.note_traffic(&peer, now);
         peer.outlet(path, |outlet| self.note_silence(outlet, now));
-        let dropped = peer.lane.borrow_mut().push(form, body, now);
+        let dropped = peer.lane.borrow_mut().push(flow, form, body, now);
         self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
         peer.wake();
     }
@@ -177,9 +177,9 @@ impl<D: Device + 'static> Plane<D> {
     }
 
     /// Keeps a packet for a peer that is being reached, and answers it when that takes too long.
-    fn park(self: &Rc<Self>, peer: Rc<Peer>, form: Form, body: &[u8], now: Instant) {
+    fn park(self: &Rc<Self>, peer: Rc<Peer>, flow: FlowKey, form: Form, body: &[u8], now: Instant) {
         self.want(&peer.id);
-        let dropped = peer.lane.borrow_mut().park(form, body, now);
+        let dropped = peer.lane.borrow_mut().park(flow, form, body, now);
         self.shared.counters.dropped_many(DropReason::QueueFull, dropped);
         self.watch_parked(peer);
     }

@@ -68,6 +68,8 @@ pub struct NodeSnapshot {
     /// By path type.
     pub carried: BTreeMap<&'static str, Carried>,
     pub drops: Vec<(&'static str, u64)>,
+    /// Packets that were told that they met congestion.
+    pub marked: u64,
     pub auth_denied: u64,
     pub swarm_restarts: u64,
     pub panics: u64,
@@ -96,6 +98,7 @@ pub struct NodeMetrics {
     packets: Family<Moved, Counter>,
     bytes: Family<Moved, Counter>,
     drops: Family<Reason, Counter>,
+    marked: Counter,
     switches: Family<Switch, Counter>,
     probes: Family<PathType, Histogram>,
     relayed_bytes: Counter,
@@ -129,6 +132,7 @@ impl NodeMetrics {
             packets: Family::default(),
             bytes: Family::default(),
             drops: Family::default(),
+            marked: Counter::default(),
             switches: Family::default(),
             probes: Family::new_with_constructor(|| Histogram::new(doubling(0.0005, 14))),
             relayed_bytes: Counter::default(),
@@ -176,6 +180,7 @@ impl NodeMetrics {
         own.register("packets", "Inner packets carried", self.packets.clone());
         own.register("bytes", "Inner bytes carried", self.bytes.clone());
         own.register("drops", "Packets that went nowhere, by reason", self.drops.clone());
+        own.register("congestion_marks", "Packets marked by ECN in place of a drop", self.marked.clone());
         own.register("path_changes", "Changes of the path in use", self.switches.clone());
         own.register_with_unit("probe_rtt", "Round trips of probes", Unit::Seconds, self.probes.clone());
         own.register("relay_bytes", "Bytes relayed for peers", self.relayed_bytes.clone());
@@ -273,6 +278,7 @@ impl NodeMetrics {
             set_total(&self.drops.get_or_create(&Reason { reason }), packets);
         }
         set_total(&self.decisions.get_or_create(&Decision { decision: "deny" }), snapshot.auth_denied);
+        set_total(&self.marked, snapshot.marked);
         set_total(&self.restarts, snapshot.swarm_restarts);
         set_total(&self.panics, snapshot.panics);
         set_total(&self.relayed_bytes, snapshot.relayed_bytes);
@@ -316,6 +322,7 @@ mod tests {
         let page = metrics.page(&NodeSnapshot {
             carried: BTreeMap::from([("DIRECT", carried)]),
             drops: vec![("spoofed", 3)],
+            marked: 5,
             auth_denied: 2,
             ..NodeSnapshot::default()
         });
@@ -328,6 +335,7 @@ mod tests {
             "peerup_bytes_total{direction=\"rx\",path_type=\"DIRECT\"} 7",
             "peerup_bytes_total{direction=\"tx\",path_type=\"DIRECT\"} 9",
             "peerup_drops_total{reason=\"spoofed\"} 3",
+            "peerup_congestion_marks_total 5",
             "process_start_time_seconds 1700000000",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");

@@ -300,7 +300,7 @@ mod tests {
                 prop_assert!(segment.len() <= mtu.min(view.segment_len()));
                 prop_assert!(has_right_checksums(segment));
                 let segment = crate::IpPacket::parse(segment).unwrap();
-                prop_assert_eq!(segment.flow_hash(), view.packet().flow_hash());
+                prop_assert_eq!(segment.flow_key(), view.packet().flow_key());
             }
             prop_assert!(view.segment_len() > mtu || segments.len() == view.segments());
             prop_assert_eq!(data(&segments), payload);
