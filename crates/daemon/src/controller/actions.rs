@@ -42,7 +42,7 @@ impl Controller {
             Action::Check { path } => self.check(path),
             Action::Disconnect { peer } => self.swarm.disconnect(peer),
             Action::Greet { path } => self.greet(path),
-            Action::Use { peer, path } => self.data.send(Command::Use { peer, path }).await,
+            Action::Use { peer, path, beside: _ } => self.data.send(Command::Use { peer, path }).await,
             Action::Probe { path } => {
                 self.next_probe += 1;
                 self.data.send(Command::Probe { path, id: self.next_probe }).await;
