@@ -379,6 +379,7 @@ fn swarm(
         profile: Profile::Node {
             mdns: member && files.config.discovery.mdns.is_auto(),
             relaying: member.then(|| relay_limits(&files.config.network.relaying)),
+            punches_over: Some(protocol::TUN),
         },
         authorized_protocols: if member {
             vec![protocol::TUN, protocol::INVITE]

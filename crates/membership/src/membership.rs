@@ -228,6 +228,10 @@ impl Membership {
     pub fn handle_claim(&mut self, claim: AddressClaim, unix_now: u64) -> Result<Outcome, ClaimError> {
         let peer = claim.peer;
         self.check(&claim, unix_now)?;
+        // A hello repeats what everybody knows.
+        if self.claims.get(&peer) == Some(&claim) && !self.holds.contains_key(&peer) {
+            return Ok(self.outcome(&peer));
+        }
         if self.claims.get(&peer).is_some_and(|known| !supersedes(&claim, known)) {
             return Ok(Outcome::Stale);
         }

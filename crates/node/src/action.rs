@@ -33,9 +33,12 @@ pub enum Action {
     Greet {
         path: PathId,
     },
+    /// Reliable frames to the peer take `path`; `beside` is a live direct QUIC connection for what should not wait
+    /// behind them, which may be the same one.
     Use {
         peer: PeerId,
         path: Option<PathId>,
+        beside: Option<PathId>,
     },
     Probe {
         path: PathId,

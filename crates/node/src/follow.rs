@@ -22,11 +22,11 @@ impl Node {
                     if let (Some(address), Some(winner)) = (old, lost_to) {
                         self.events.push_back(Event::AddressLost { address, winner });
                     }
+                    self.routed = None;
                     self.actions.push_back(Action::Readdress { address: new });
                     self.announce_own_claim();
                 }
-                // The table is rebuilt from what membership says, whatever changed.
-                membership::Event::AddressChanged { .. } => {}
+                membership::Event::AddressChanged { .. } => self.routed = None,
                 membership::Event::ClaimLost { loser, winner, .. } => {
                     let claim = self.membership.claim_of(&winner).cloned();
                     self.say_claims(&loser, claim);

@@ -9,7 +9,7 @@ use std::{
 use peerup_membership::{self as membership, Membership};
 use peerup_path::{PeerPaths, Reservation};
 use peerup_router::Reachability;
-use peerup_types::{DnsLabel, Multiaddr, NatMapping, OverlayAddrs, PathId, PeerId};
+use peerup_types::{DnsLabel, Multiaddr, NatMapping, PathId, PeerId};
 
 use crate::{
     action::{Action, Event},
@@ -59,8 +59,8 @@ pub struct Node {
     pub(crate) reached: Reached,
     /// The relay through which we expect to be reached, while it holds our reservation.
     pub(crate) active_relay: Option<PeerId>,
-    /// The table's inputs at its last build.
-    pub(crate) routed: Option<Vec<(PeerId, Reachability, OverlayAddrs)>>,
+    /// What the table was built from last; `None` when an address changed since.
+    pub(crate) routed: Option<Vec<(PeerId, Reachability)>>,
     pub(crate) dials: Dials,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) events: VecDeque<Event>,

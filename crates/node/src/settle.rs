@@ -62,7 +62,7 @@ impl Node {
                 Action::Dial { peer, addresses: vec![address], role }
             }
             path::Action::OpenStream { path } => Action::Greet { path },
-            path::Action::Use { peer, path } => Action::Use { peer, path },
+            path::Action::Use { peer, path, beside } => Action::Use { peer, path, beside },
             path::Action::Probe { path } => Action::Probe { path },
             path::Action::RequestPunch { path, attempt } => {
                 Action::Say { path, control: Control::PunchRequest(punch(attempt)) }
@@ -78,18 +78,12 @@ impl Node {
     }
 
     fn route(&mut self) {
-        let inputs: Vec<_> = self
-            .members
-            .iter()
-            .map(|(peer, paths)| (*peer, reachability(paths), self.membership.addrs_of(peer)))
-            .chain([(self.membership.own(), Reachability::Online, self.membership.own_addrs())])
-            .collect();
-        if self.routed.as_ref() == Some(&inputs) {
+        let peers = || self.members.iter().map(|(peer, paths)| (*peer, reachability(paths)));
+        if self.routed.as_ref().is_some_and(|routed| routed.iter().copied().eq(peers())) {
             return;
         }
-        let peers = self.members.iter().map(|(peer, paths)| (*peer, reachability(paths)));
-        let (table, hosts): (_, Vec<IpAddr>) = routes::table(&self.membership, peers, self.config.mtu);
-        self.routed = Some(inputs);
+        let (table, hosts): (_, Vec<IpAddr>) = routes::table(&self.membership, peers(), self.config.mtu);
+        self.routed = Some(peers().collect());
         // A table has to be there before a path of a new peer is used, and only the newest counts.
         self.actions.retain(|action| !matches!(action, Action::Route { .. }));
         self.actions.push_front(Action::Route { table, hosts });

@@ -24,10 +24,12 @@ pub enum Action {
     OpenStream {
         path: PathId,
     },
-    /// Send packets on this path; `None` means that the peer is out of reach.
+    /// Send packets to the peer on these connections. `path` carries reliable frames; `None` means that the peer is out
+    /// of reach. `beside` is a live direct QUIC connection for what should not wait behind them; it may be `path`.
     Use {
         peer: PeerId,
         path: Option<PathId>,
+        beside: Option<PathId>,
     },
     /// Ask for an answer on this path.
     Probe {
@@ -60,6 +62,8 @@ pub enum Reason {
     FirstPath,
     /// A path of a better class or family became ready, or is comparable again.
     BetterPath,
+    /// A connection of the same class and family carries reliable frames at less cost.
+    BetterCarrier,
     /// A path of a lower rank has been clearly faster for a while.
     Faster,
     /// A path of a lower rank loses much less.
@@ -75,6 +79,7 @@ impl Reason {
         match self {
             Self::FirstPath => "first path to the peer",
             Self::BetterPath => "a better path is ready",
+            Self::BetterCarrier => "TCP is ready beside QUIC",
             Self::Faster => "another path is clearly faster",
             Self::LessLoss => "the path was losing packets",
             Self::PathClosed => "the connection closed",
@@ -85,7 +90,7 @@ impl Reason {
     /// Whether there was a choice: the old path still worked.
     pub fn is_voluntary(self) -> bool {
         match self {
-            Self::BetterPath | Self::Faster | Self::LessLoss => true,
+            Self::BetterPath | Self::BetterCarrier | Self::Faster | Self::LessLoss => true,
             Self::FirstPath | Self::PathClosed | Self::PathDead => false,
         }
     }

@@ -24,6 +24,8 @@ pub struct Switch {
 pub struct Explanation {
     pub peer: PeerId,
     pub active: Option<PathId>,
+    /// The connection for what should not wait behind reliable frames.
+    pub beside: Option<PathId>,
     pub active_for: Option<Duration>,
     pub reason: Option<Reason>,
     /// Why the peer is not on a direct path.
@@ -93,6 +95,12 @@ pub enum Rule {
     LosesMore,
     /// Another connection of this kind is in use.
     Twin,
+    /// QUIC beside the TCP connection that carries reliable frames.
+    Beside,
+    /// TCP beside the QUIC connection in use: it failed a moment ago.
+    CarrierRests {
+        wait: Duration,
+    },
 }
 
 impl Rule {
@@ -113,6 +121,8 @@ impl Rule {
             Self::Slower { .. } => "slower",
             Self::LosesMore => "loses-more",
             Self::Twin => "twin",
+            Self::Beside => "beside",
+            Self::CarrierRests { .. } => "carrier-rests",
         }
     }
 
@@ -138,6 +148,10 @@ impl Rule {
             Self::Slower { by } => format!("slower by {:.1} ms", by.as_secs_f64() * 1000.0),
             Self::LosesMore => "loses more packets".to_owned(),
             Self::Twin => "another connection of this kind is in use".to_owned(),
+            Self::Beside => "stands beside TCP, which carries reliable frames".to_owned(),
+            Self::CarrierRests { wait } => {
+                format!("TCP failed a moment ago; carries reliable frames again in {}", seconds(*wait))
+            }
         }
     }
 
@@ -156,6 +170,8 @@ impl Rule {
             Self::Slower { .. } => "a round trip within 7.5 ms or 15 % of the path in use for 10 seconds",
             Self::LosesMore => "less than 2.5 % loss, or as little as the path in use, for 10 seconds",
             Self::Twin => "nothing: it carries packets as well",
+            Self::Beside => "the death of the TCP connection",
+            Self::CarrierRests { .. } => "time",
         }
     }
 }

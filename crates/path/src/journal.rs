@@ -22,7 +22,7 @@ use crate::{
 /// none: at least the last minutes, in a few hundred kilobytes.
 const HALF: usize = 1024;
 /// The form that this version writes and reads.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 /// No export is longer; what a replay reads may come from anywhere.
 const MAX_LINES: usize = 4 * HALF;
 

@@ -10,11 +10,14 @@
 //! succeeded: a refused dialer sees an established connection for a moment, so "established" proves nothing.
 //!
 //! *Ranking* (`machine/select`): any live direct path before any relayed one. Within each of the two, the order of
-//! [`PathKind`](peerup_types::PathKind) decides between comparable paths: IPv6 before IPv4, QUIC before TCP, a peer as
-//! relay before a VPS. A path of a lower rank wins when it is clearly better for ten seconds: a round trip better by
+//! [`PathKind`](peerup_types::PathKind) decides between comparable paths: IPv6 before IPv4, a peer as relay before a VPS. A path of a lower rank wins when it is clearly better for ten seconds: a round trip better by
 //! more than 15 ms and 30 %, or a third of the loss. See ADR 0040.
 //!
-//! *Liveness* (`liveness`): while there is traffic, the path in use is probed once a second and the others every five
+//! *Carriers* (`machine/carrier`): a direct way (class and family) may have two connections. TCP carries reliable frames
+//! as long as it answers, and QUIC stands beside it for what should not wait behind them. A move between them is no
+//! switch of path. See ADR 0064.
+//!
+//! *Liveness* (`liveness`): while there is traffic, the connections in use are probed once a second and the others every five
 //! seconds; unanswered traffic or an unanswered probe brings four probes a second. Three lost probes make a path
 //! *suspect*: packets leave it at once for the best path that is known to answer. It stays open for ten seconds, and
 //! counts again after answers in a row, twice as many each time. An idle peer is not probed, so an idle network sends
@@ -28,6 +31,9 @@
 //! *Reaching* (`machine/reach`): a peer without a path is dialed through every relay and at its last direct addresses,
 //! one address per dial, staggered, with jittered backoff, at once when a packet wants it. A peer on a direct path
 //! gets one relayed path beside it as a warm standby.
+//!
+//! *Looking further* (`machine/further`): beside a direct path, while there is traffic, a better family and the missing
+//! carrier are looked for every few minutes.
 //!
 //! *Punching* (`machine/punch`): a peer that is only reachable through a relay is punched again and again: both sides
 //! exchange their addresses over the relayed path and dial at the same moment (RFC 8445 calls them candidates; RFC

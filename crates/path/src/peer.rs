@@ -18,21 +18,26 @@ pub struct PeerPaths {
     origin: Instant,
     machine: Machine,
     journal: Journal,
+    /// When the machine wants to run: a node with many peers asks often, and only facts change it.
+    due: Option<Moment>,
 }
 
 impl PeerPaths {
     /// A peer that is not connected; the first attempt to reach it is due at `now`.
     pub fn new(own: PeerId, peer: PeerId, seed: u64, now: Instant) -> Self {
         let machine = Machine::new(own, peer, seed);
-        Self { origin: now, journal: Journal::new(machine.clone()), machine }
+        Self { origin: now, journal: Journal::new(machine.clone()), due: machine.poll_timeout(), machine }
     }
 
     fn handle(&mut self, input: Input, now: Instant) {
         let now = Moment::between(self.origin, now);
-        if !self.machine.is_idle_input(&input, now) {
-            self.journal.record(&self.machine, &input, now);
-            self.machine.handle(input, now);
+        let early = matches!(input, Input::Timeout) && self.due.is_none_or(|due| due > now);
+        if early || self.machine.is_idle_input(&input) {
+            return;
         }
+        self.journal.record(&self.machine, &input, now);
+        self.machine.handle(input, now);
+        self.due = self.machine.poll_timeout();
     }
 
     // What happens to paths
@@ -158,7 +163,7 @@ impl PeerPaths {
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.machine.poll_timeout().map(|at| at.instant(self.origin))
+        self.due.map(|at| at.instant(self.origin))
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {

@@ -336,7 +336,7 @@ fn node() -> PeerSwarm {
         agent: "peerup/test".into(),
         dht_protocol: protocol::kad_protocol(None),
         overlay: Vec::new(),
-        profile: Profile::Node { mdns: false, relaying: None },
+        profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: Vec::new(),
         guest_protocols: vec![ECHO],
         services: None,

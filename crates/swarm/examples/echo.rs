@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         agent: "echo/0.1".into(),
         dht_protocol: "/example/kad/1.0.0".into(),
         overlay: vec![],
-        profile: Profile::Node { mdns: false, relaying: None },
+        profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: vec![ECHO],
         guest_protocols: vec![],
         services: None,

@@ -7,6 +7,9 @@
 //!
 //! The question is asked each time, not once per connection: a guest that pairing turns into a member gets its
 //! hole punched on the connection it already has, at the next event there (a stream of the member's, a ping).
+//!
+//! A behaviour may also leave peers alone that speak a certain protocol. It does nothing by itself before identify has told
+//! what the peer speaks, but answers until then.
 
 use std::{
     sync::Arc,
@@ -14,7 +17,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId, Stream,
+    Multiaddr, PeerId, Stream, StreamProtocol,
     core::{
         Endpoint,
         transport::PortUse,
@@ -25,7 +28,7 @@ use libp2p::{
         NetworkBehaviour, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
         handler::{
             ConnectionEvent, FullyNegotiatedInbound, InboundUpgradeSend, ListenUpgradeError,
-            OutboundUpgradeSend, UpgradeInfoSend,
+            OutboundUpgradeSend, ProtocolsChange, UpgradeInfoSend,
         },
     },
 };
@@ -38,12 +41,13 @@ pub struct Authorized<B> {
     inner: B,
     standing: AskStanding,
     meter: Option<Arc<Meter>>,
+    spared: Option<StreamProtocol>,
 }
 
 impl<B: NetworkBehaviour> Authorized<B> {
     /// `standing` says what a peer is at the moment of the call.
     pub fn new(inner: B, standing: impl Fn(&PeerId) -> Standing + Send + Sync + 'static) -> Self {
-        Self { inner, standing: Arc::new(standing), meter: None }
+        Self { inner, standing: Arc::new(standing), meter: None, spared: None }
     }
 
     /// What the handlers of the behaviour inside write is counted by `meter`.
@@ -51,12 +55,18 @@ impl<B: NetworkBehaviour> Authorized<B> {
         Self { meter: Some(meter), ..self }
     }
 
+    /// Leaves peers alone that speak `protocol`.
+    pub fn sparing(self, protocol: Option<&'static str>) -> Self {
+        Self { spared: protocol.map(StreamProtocol::new), ..self }
+    }
+
     pub fn inner_mut(&mut self) -> &mut B {
         &mut self.inner
     }
 
     fn handler(&self, peer: PeerId, inner: THandler<B>) -> Handler<THandler<B>> {
-        Handler { inner, peer, standing: self.standing.clone(), meter: self.meter.clone() }
+        let spared = self.spared.clone().map(|protocol| Spared { protocol, spoken: None });
+        Handler { inner, peer, standing: self.standing.clone(), meter: self.meter.clone(), spared }
     }
 }
 
@@ -133,11 +143,44 @@ pub struct Handler<H> {
     peer: PeerId,
     standing: AskStanding,
     meter: Option<Arc<Meter>>,
+    spared: Option<Spared>,
+}
+
+/// Speakers of a protocol are left alone.
+struct Spared {
+    protocol: StreamProtocol,
+    /// Whether the peer does; `None` before identify has told.
+    spoken: Option<bool>,
+}
+
+impl Spared {
+    fn learn(&mut self, change: &ProtocolsChange<'_>) {
+        match change {
+            ProtocolsChange::Added(added) => {
+                let speaks = added.clone().any(|protocol| *protocol == self.protocol);
+                self.spoken = Some(speaks || self.spoken == Some(true));
+            }
+            ProtocolsChange::Removed(removed) => {
+                if removed.clone().any(|protocol| *protocol == self.protocol) {
+                    self.spoken = Some(false);
+                }
+            }
+        }
+    }
 }
 
 impl<H> Handler<H> {
     fn is_authorized(&self) -> bool {
         (self.standing)(&self.peer) == Standing::Authorized
+    }
+
+    fn is_spared(&self) -> bool {
+        self.spared.as_ref().is_some_and(|spared| spared.spoken == Some(true))
+    }
+
+    /// Whether the handler inside may do something by itself.
+    fn may_act(&self) -> bool {
+        self.is_authorized() && self.spared.as_ref().is_none_or(|spared| spared.spoken == Some(false))
     }
 }
 
@@ -150,19 +193,19 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol, Self::InboundOpenInfo> {
-        let open = self.is_authorized();
+        let open = self.is_authorized() && !self.is_spared();
         self.inner.listen_protocol().map_upgrade(|upgrade| Offer { upgrade, open })
     }
 
     fn connection_keep_alive(&self) -> bool {
-        self.is_authorized() && self.inner.connection_keep_alive()
+        self.is_authorized() && !self.is_spared() && self.inner.connection_keep_alive()
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<H::OutboundProtocol, H::OutboundOpenInfo, H::ToBehaviour>> {
-        if !self.is_authorized() {
+        if !self.may_act() {
             return Poll::Pending;
         }
         match &self.meter {
@@ -189,6 +232,9 @@ impl<H: ConnectionHandler> ConnectionHandler for Handler<H> {
             H::OutboundOpenInfo,
         >,
     ) {
+        if let (ConnectionEvent::RemoteProtocolsChange(change), Some(spared)) = (&event, &mut self.spared) {
+            spared.learn(change);
+        }
         if let Some(event) = unwrapped(event) {
             self.inner.on_connection_event(event);
         }

@@ -51,6 +51,10 @@ pub fn build(
     let (sender, inbound) = mpsc::channel(INBOUND_QUEUE);
     let node = matches!(config.profile, Profile::Node { .. });
     let connections = Arc::new(Connections::default());
+    let punches_over = match config.profile {
+        Profile::Node { punches_over, .. } => punches_over,
+        Profile::Relay(_) => None,
+    };
     let (transport, relay_client) = match node {
         true => {
             let (transport, client) =
@@ -72,7 +76,8 @@ pub fn build(
     let serving = relaying.map(|(limits, meter)| {
         Serving::new(own, limits.to_member_config(paths.standing()), paths.standing(), meter)
     });
-    let dcutr = node.then(|| Authorized::new(dcutr::Behaviour::new(own), paths.standing()));
+    let dcutr = || Authorized::new(dcutr::Behaviour::new(own), paths.standing()).sparing(punches_over);
+    let dcutr = node.then(dcutr);
     let autonat_client = node.then(|| autonat::client(paths.standing()));
     let autonat_server = (!node).then(|| autonat::server(paths.standing()));
     let behaviour = Behaviour {

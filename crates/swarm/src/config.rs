@@ -13,7 +13,12 @@ use crate::{behaviour::RelayLimits, paths::InboundStream, transport};
 #[derive(Debug, Clone)]
 pub enum Profile {
     /// A member: circuits through relays, hole punching, optionally multicast DNS, and able to relay for other members.
-    Node { mdns: bool, relaying: Option<PeerRelaying> },
+    Node {
+        mdns: bool,
+        relaying: Option<PeerRelaying>,
+        /// A protocol whose speakers agree on hole punching with this node by themselves: libp2p's DCUtR leaves them alone.
+        punches_over: Option<&'static str>,
+    },
     /// A relay server.
     Relay(RelayLimits),
 }

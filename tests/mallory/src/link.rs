@@ -123,7 +123,7 @@ fn config(cast: &Cast) -> SwarmConfig {
         agent: "peerup/mallory".to_owned(),
         dht_protocol: protocol::kad_protocol(None),
         overlay: Vec::new(),
-        profile: Profile::Node { mdns: false, relaying: None },
+        profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: vec![protocol::TUN],
         guest_protocols: Vec::new(),
         services: None,

@@ -71,8 +71,18 @@ impl World {
         self.tell(host, move |node, now, _| node.handle_heard(path, now));
     }
 
-    pub(crate) fn switch(&mut self, host: HostId, peer: PeerId, path: Option<PathId>) {
+    pub(crate) fn switch(
+        &mut self,
+        host: HostId,
+        peer: PeerId,
+        path: Option<PathId>,
+        beside: Option<PathId>,
+    ) {
         let Some(running) = self.hosts[host.0].running() else { return };
+        match beside {
+            Some(beside) => running.beside.insert(peer, beside),
+            None => running.beside.remove(&peer),
+        };
         match path {
             Some(path) => running.active.insert(peer, path),
             None => running.active.remove(&peer),

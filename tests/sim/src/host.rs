@@ -106,6 +106,7 @@ pub(crate) struct Running {
     /// Paths on which the peer accepted our hello: our stream carries frames.
     pub(crate) outlets: BTreeMap<PathId, PeerId>,
     pub(crate) active: BTreeMap<PeerId, PathId>,
+    pub(crate) beside: BTreeMap<PeerId, PathId>,
     pub(crate) parked: BTreeMap<PeerId, Vec<Duration>>,
     pub(crate) probes: BTreeMap<(PathId, u64), Instant>,
     pub(crate) traffic: BTreeMap<PeerId, Instant>,
@@ -181,7 +182,7 @@ impl Host {
         self.powered
     }
 
-    pub(crate) fn is_awake(&self) -> bool {
+    pub fn is_awake(&self) -> bool {
         self.powered && self.asleep.is_none()
     }
 
@@ -407,7 +408,7 @@ impl World {
             }
             Action::Check { path } => self.check(host, path),
             Action::Greet { path } => self.greet(host, path),
-            Action::Use { peer, path } => self.switch(host, peer, path),
+            Action::Use { peer, path, beside } => self.switch(host, peer, path, beside),
             Action::Probe { path } => self.probe(host, path),
             Action::Say { path, control } => self.say(host, path, &control),
             Action::Close { path } => {
@@ -535,6 +536,7 @@ impl World {
         running.outlets.remove(&path);
         running.probes.retain(|(of, _), _| *of != path);
         running.active.retain(|_, active| *active != path);
+        running.beside.retain(|_, beside| *beside != path);
     }
 
     pub(crate) fn ends_to(&self, host: HostId, peer: &PeerId) -> Vec<EndId> {
@@ -657,6 +659,7 @@ impl Running {
             ends: BTreeMap::new(),
             outlets: BTreeMap::new(),
             active: BTreeMap::new(),
+            beside: BTreeMap::new(),
             parked: BTreeMap::new(),
             probes: BTreeMap::new(),
             traffic: BTreeMap::new(),

@@ -22,6 +22,8 @@ pub struct Site {
     /// Share of datagrams lost on the access line.
     pub loss: f64,
     pub online: bool,
+    /// Whether its firewall lets UDP out.
+    pub udp: bool,
 }
 
 /// A datagram on its way.
@@ -54,7 +56,10 @@ impl World {
         if target == site {
             return Some(flight);
         }
-        let online = self.sites[site.0].online && self.sites[target.0].online;
+        let open = |site: SiteId| {
+            self.sites[site.0].online && (self.sites[site.0].udp || transport == Transport::Tcp)
+        };
+        let online = open(site) && open(target);
         let delay = self.sites[site.0].delay + self.sites[target.0].delay;
         let now = self.now;
         let source = match (&mut self.sites[site.0].nat, local) {

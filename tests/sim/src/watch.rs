@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use peerup_path::ReservationState;
-use peerup_types::{PathClass, PathKind, PeerId};
+use peerup_types::{CarrierKind, PathClass, PathId, PathKind, PeerId};
 
 use crate::{
     connection::{Over, State},
@@ -97,6 +97,27 @@ impl World {
             let state = self.end(end).map(|end| end.state);
             direct && state == Some(State::Open) && self.works(end.connection)
         })
+    }
+
+    /// What `a` sends reliable frames to `b` on, and what stands beside it.
+    pub fn carriers(&self, a: HostId, b: HostId) -> (Option<CarrierKind>, Option<CarrierKind>) {
+        let Process::Node(running) = &self.hosts[a.0].process else { return (None, None) };
+        let peer = self.hosts[b.0].peer;
+        let kind = |path: Option<&PathId>| {
+            let end = running.ends.get(path?)?;
+            Some(self.connections.get(&end.connection)?.kind().carrier)
+        };
+        (kind(running.active.get(&peer)), kind(running.beside.get(&peer)))
+    }
+
+    /// Whether a connection to `b` that is dead stands beside the one on which `a` sends.
+    pub fn keeps_dead_beside(&mut self, a: HostId, b: HostId) -> bool {
+        let peer = self.hosts[b.0].peer;
+        let Process::Node(running) = &self.hosts[a.0].process else { return false };
+        let Some(end) = running.beside.get(&peer).and_then(|path| running.ends.get(path)).copied() else {
+            return false;
+        };
+        !self.works(end.connection)
     }
 
     /// Whether `a` sends to `b` on a path that is dead although another one, ready for use, is alive.

@@ -93,7 +93,7 @@ impl World {
 
     fn add_site(&mut self, nat: Option<Nat>) -> SiteId {
         let delay = Duration::from_millis(self.random(5..30));
-        self.sites.push(Site { nat, delay, loss: 0.0, online: true });
+        self.sites.push(Site { nat, delay, loss: 0.0, online: true, udp: true });
         SiteId(self.sites.len() - 1)
     }
 
@@ -240,6 +240,13 @@ impl World {
 
     pub(crate) fn is_cut(&self, a: HostId, b: HostId) -> bool {
         self.cuts.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// The site's firewall swallows UDP, or lets it through again.
+    pub fn set_udp(&mut self, site: SiteId, passes: bool) {
+        self.disturbed = self.now;
+        self.log.push(format!("{:10.3} UDP passes: {passes}", self.now().as_secs_f64()));
+        self.sites[site.0].udp = passes;
     }
 
     /// The router forgets all mappings, as after a power cut.

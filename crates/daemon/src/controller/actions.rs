@@ -42,8 +42,8 @@ impl Controller {
             Action::Check { path } => self.check(path),
             Action::Disconnect { peer } => self.swarm.disconnect(peer),
             Action::Greet { path } => self.greet(path),
-            Action::Use { peer, path } => {
-                self.data.send(Command::Use { peer, path, beside: path }).await;
+            Action::Use { peer, path, beside } => {
+                self.data.send(Command::Use { peer, path, beside }).await;
             }
             Action::Probe { path } => {
                 self.next_probe += 1;

@@ -82,7 +82,7 @@ impl Host {
             agent: format!("peerup/{version}"),
             dht_protocol: protocol::kad_protocol(files.config.discovery.network.as_ref()),
             overlay: vec![membership.prefix().into(), membership.v6_prefix().into()],
-            profile: Profile::Node { mdns: false, relaying: None },
+            profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
             authorized_protocols: Vec::new(),
             guest_protocols: Vec::new(),
             services: None,

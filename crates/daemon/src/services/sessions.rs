@@ -374,7 +374,7 @@ fn swarm(services: Option<futures::channel::mpsc::Sender<swarm::InboundStream>>)
         agent: "peerup/test".into(),
         dht_protocol: "/peerup/kad/1.0.0".into(),
         overlay: vec![],
-        profile: Profile::Node { mdns: false, relaying: None },
+        profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: vec![],
         guest_protocols: vec![],
         services,

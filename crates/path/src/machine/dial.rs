@@ -13,9 +13,10 @@ use crate::{
 };
 
 /// RFC 8305 (happy eyeballs) in our order: what needs no NAT first, then IPv4 through NATs, then TCP, which is wanted
-/// beside QUIC and takes longer anyway. Both ends of a punch use the same offsets.
+/// beside QUIC: soon enough to be ready before packets leave a relay for either. Both ends of a punch use the same
+/// offsets.
 const TRANSLATED_AFTER: Duration = Duration::from_millis(50);
-const TCP_AFTER: Duration = Duration::from_millis(250);
+const TCP_AFTER: Duration = Duration::from_millis(100);
 /// Dials waiting for their turn: the candidates of two offers.
 const MAX_PLANNED: usize = 32;
 /// Addresses whose last dial is remembered.

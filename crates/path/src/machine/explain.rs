@@ -7,7 +7,7 @@ use super::{
     dial::{DIAL_PATIENCE, Outcome},
     path::Path,
     punch::SPACING,
-    select::{KEEP, TAKE, clearly_better, is_faster},
+    select::{KEEP, TAKE},
 };
 use crate::{
     action::Reason,
@@ -29,6 +29,7 @@ impl Machine {
         Explanation {
             peer: self.peer,
             active: self.active,
+            beside: self.beside,
             active_for: self.active_since.map(|since| now.since(since)),
             reason: self.reason,
             blocking: self.blocking(now),
@@ -86,8 +87,18 @@ impl Machine {
     }
 
     fn rule_beside(&self, path: &Path, active: &Path, now: Moment) -> Rule {
+        if self.beside == Some(path.opened.path) {
+            return Rule::Beside;
+        }
         if path.opened.kind == active.opened.kind && path.opened.relay == active.opened.relay {
             return Rule::Twin;
+        }
+        if self.is_sibling(path, active) {
+            return match self.carrier_rests_until(now) {
+                _ if path.opened.kind > active.opened.kind => Rule::RanksLower,
+                Some(until) => Rule::CarrierRests { wait: until.since(now) },
+                None => Rule::NotMeasured,
+            };
         }
         if active.is_direct() && !path.is_direct() {
             return Rule::DirectIsAlive;
@@ -109,17 +120,17 @@ impl Machine {
             return Rule::RanksLower;
         }
         let keep = if self.won_by_measure() { &KEEP } else { &TAKE };
-        let lags = || path.live.rtt.smoothed().unwrap_or_default();
-        let lead = || active.live.rtt.smoothed().unwrap_or_default();
-        if is_faster(active, path, keep) {
+        let lags = || self.round_trip(path).unwrap_or_default();
+        let lead = || self.round_trip(active).unwrap_or_default();
+        if self.is_faster(active, path, keep) {
             Rule::Slower { by: lags().saturating_sub(lead()) }
-        } else if clearly_better(active, path, keep, now) {
+        } else if self.clearly_better(active, path, keep, now) {
             Rule::LosesMore
         } else if let Some(until) = waits {
             Rule::TooManySwitches { wait: until.since(now) }
         } else if !path.live.is_measured() {
             Rule::NotMeasured
-        } else if is_faster(path, active, &TAKE) {
+        } else if self.is_faster(path, active, &TAKE) {
             Rule::Settling
         } else {
             Rule::NotLongEnough { since: path.level.map(|since| now.since(since)).unwrap_or_default() }
@@ -221,9 +232,14 @@ impl Machine {
         }
         match self.reason {
             Some(reason @ (Reason::Faster | Reason::LessLoss)) => Some(reason.as_str().to_owned()),
-            Some(Reason::FirstPath | Reason::BetterPath | Reason::PathClosed | Reason::PathDead) | None => {
-                None
-            }
+            Some(
+                Reason::FirstPath
+                | Reason::BetterPath
+                | Reason::BetterCarrier
+                | Reason::PathClosed
+                | Reason::PathDead,
+            )
+            | None => None,
         }
     }
 }

@@ -1,8 +1,10 @@
 //! [`Machine`]: the decisions about one peer, as a value that can be cloned, written down and replayed.
 
+mod carrier;
 mod dial;
 mod explain;
 mod flaps;
+mod further;
 mod path;
 mod probe;
 mod punch;
@@ -51,6 +53,12 @@ pub struct Machine {
     paths: BTreeMap<PathId, Path>,
     active: Option<PathId>,
     active_since: Option<Moment>,
+    /// A live direct QUIC connection for what should not wait behind reliable frames.
+    beside: Option<PathId>,
+    /// What [`Action::Use`] named last.
+    used: (Option<PathId>, Option<PathId>),
+    /// When packets last moved between carriers of one way.
+    carrier_moved: Option<Moment>,
     reason: Option<Reason>,
     flaps: Flaps,
     /// A better path waits until then: there were so many switches, or another one may be about to be ready.
@@ -67,6 +75,8 @@ pub struct Machine {
     connecting_until: Option<Moment>,
     /// For a relayed path beside a direct one.
     standby: Backoff<Moment>,
+    /// For a better family, or the other carrier, beside a direct path.
+    further: Backoff<Moment>,
     punch: Punching,
     /// When the peer falls idle; `None` while it is.
     idle_at: Option<Moment>,
@@ -84,6 +94,9 @@ impl Machine {
             paths: BTreeMap::new(),
             active: None,
             active_since: None,
+            beside: None,
+            used: (None, None),
+            carrier_moved: None,
             reason: None,
             flaps: Flaps::default(),
             held_until: None,
@@ -95,6 +108,7 @@ impl Machine {
             last_reach: None,
             connecting_until: None,
             standby: reach::standby_backoff(),
+            further: further::backoff(),
             punch: Punching::default(),
             idle_at: None,
             dice: Dice::new(seed),
@@ -105,9 +119,8 @@ impl Machine {
     }
 
     /// Whether `input` would change nothing, so that a journal need not hold it.
-    pub fn is_idle_input(&self, input: &Input, now: Moment) -> bool {
+    pub fn is_idle_input(&self, input: &Input) -> bool {
         match input {
-            Input::Timeout => self.poll_timeout().is_none_or(|due| due > now),
             Input::Heard(path) => self.paths.get(path).is_none_or(|path| !path.live.is_waiting()),
             Input::Unanswered(path) => self.paths.get(path).is_none_or(|path| path.live.is_in_doubt()),
             Input::Wanted => self.active.is_some(),
@@ -127,7 +140,8 @@ impl Machine {
             | Input::NetworkChanged
             | Input::Restarted
             | Input::PunchRequest { .. }
-            | Input::PunchReply { .. } => false,
+            | Input::PunchReply { .. }
+            | Input::Timeout => false,
         }
     }
 
@@ -138,7 +152,7 @@ impl Machine {
             Input::Unusable(path) => self.unusable(path, now),
             Input::Retired(path) => self.retired(path, now),
             Input::Goodbye => self.goodbye(now),
-            Input::Closed(path) => self.forget(path, Reason::PathClosed, now),
+            Input::Closed(path) => self.closed(path, now),
             Input::DialFailed { address, error } => self.dial_failed(&address, error),
             Input::Answer { path, rtt } => self.answered(path, rtt, now),
             Input::Heard(path) => self.heard(path, now),
@@ -160,6 +174,8 @@ impl Machine {
             Input::Timeout => self.timeout(now),
         }
         self.tend_standby(now);
+        self.tend_further(now);
+        self.announce(now);
     }
 
     fn timeout(&mut self, now: Moment) {
@@ -172,6 +188,9 @@ impl Machine {
                 true => self.reach_out(now),
                 false => self.reach.rest(),
             }
+        }
+        if self.further_due().is_some_and(|due| due <= now) {
+            self.look_further(now);
         }
         if self.punch.backoff.is_due(now) {
             self.request_punch(now);
@@ -200,6 +219,7 @@ impl Machine {
             .chain(self.connecting_until)
             .chain(reach)
             .chain(self.standby.due())
+            .chain(self.further_due())
             .chain(self.punch.backoff.due())
             .chain(self.planned.iter().map(|planned| planned.at))
             .chain(twins)
@@ -319,6 +339,14 @@ impl Machine {
         self.reach_later(now);
     }
 
+    fn closed(&mut self, path: PathId, now: Moment) {
+        self.forget(path, Reason::PathClosed, now);
+        // What ended it may have ended the others, and nobody looks at those of an idle peer.
+        if self.active.is_some() {
+            self.traffic(now);
+        }
+    }
+
     fn forget(&mut self, path: PathId, reason: Reason, now: Moment) {
         let Some(gone) = self.paths.remove(&path) else { return };
         if self.active == Some(path) {
@@ -346,6 +374,8 @@ impl Machine {
             self.reach.hasten(now);
         } else if !self.has_direct() {
             self.punch.hasten(now);
+        } else {
+            self.look_further_soon(now);
         }
     }
 

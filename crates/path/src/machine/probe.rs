@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use peerup_types::{PathId, PathKind};
+use peerup_types::PathId;
 
 use super::{IDLE_AFTER, Machine, READY_DEADLINE, flaps, path::Path, punch};
 use crate::{
@@ -31,7 +31,7 @@ impl Machine {
     }
 
     pub(super) fn unanswered(&mut self, path: PathId, now: Moment) {
-        let doubted = self.is_active_in_doubt();
+        let doubted = self.is_in_doubt();
         if let Some(path) = self.paths.get_mut(&path).filter(|path| path.is_good()) {
             path.live.urge(now);
         }
@@ -51,7 +51,7 @@ impl Machine {
     pub(super) fn duty(&self, path: &Path) -> Duty {
         if path.suspicion.is_some() {
             Duty::Suspect
-        } else if self.active == Some(path.opened.path) {
+        } else if [self.active, self.beside].contains(&Some(path.opened.path)) {
             Duty::Active
         } else {
             Duty::Standby
@@ -67,7 +67,7 @@ impl Machine {
     /// Probes what is due, suspects what does not answer, and gives up what stays silent or never became ready.
     pub(super) fn check_paths(&mut self, now: Moment) {
         let idle = self.idle_at.take_if(|at| *at <= now).is_some() || self.idle_at.is_none();
-        let doubted = self.is_active_in_doubt();
+        let doubted = self.is_in_doubt();
         let mut suspects = false;
         for id in self.paths.keys().copied().collect::<Vec<_>>() {
             suspects |= self.check_path(id, idle, now);
@@ -107,10 +107,10 @@ impl Machine {
         suspect
     }
 
-    /// When the path in use fell into doubt: what may be killing it may have killed others, and by the time it is
+    /// When a connection in use fell into doubt: what may be killing it may have killed others, and by the time it is
     /// given up it has to be known which standby paths answer.
     fn check_standbys(&mut self, doubted: bool, now: Moment) {
-        if doubted || !self.is_active_in_doubt() {
+        if doubted || !self.is_in_doubt() {
             return;
         }
         let active = self.active;
@@ -119,8 +119,10 @@ impl Machine {
         }
     }
 
-    fn is_active_in_doubt(&self) -> bool {
-        self.active_path().is_some_and(|path| path.live.is_in_doubt())
+    /// Whether a connection in use has not answered.
+    fn is_in_doubt(&self) -> bool {
+        let used = [self.active, self.beside].into_iter().flatten();
+        used.filter_map(|id| self.paths.get(&id)).any(|path| path.live.is_in_doubt())
     }
 
     pub(super) fn search_after_loss(&mut self, now: Moment) {
@@ -157,12 +159,15 @@ impl Machine {
 
     /// Until when a path that has proved itself stays on probation.
     pub(super) fn probation_until(&self, id: PathId, now: Moment) -> Option<Moment> {
-        let mut refuges: Vec<PathKind> = self
-            .paths
-            .values()
-            .filter(|path| self.active != Some(path.opened.path))
+        let in_use = self.active_path().map(|active| active.opened.kind);
+        let is_elsewhere = |path: &Path| in_use.is_none_or(|kind| !kind.is_same_way(&path.opened.kind));
+        if !self.paths.get(&id).is_some_and(is_elsewhere) {
+            return None;
+        }
+        let others = self.paths.values().filter(|path| is_elsewhere(path));
+        let mut refuges: Vec<_> = others
             .filter(|path| path.is_good() || path.opened.path == id)
-            .map(|path| path.opened.kind)
+            .map(|path| (path.opened.kind.class, path.opened.kind.family))
             .collect();
         refuges.sort();
         refuges.dedup();

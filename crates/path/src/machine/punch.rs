@@ -51,7 +51,7 @@ pub struct Punching {
     /// Attempts in which ports were guessed.
     guessed: u32,
     /// One attempt although there is a direct path: there may be a better one.
-    anyway: bool,
+    pub anyway: bool,
 }
 
 impl Default for Punching {
@@ -121,8 +121,7 @@ impl Machine {
         if self.active.is_none() {
             return;
         }
-        let best = self.paths.values().filter(|path| path.is_good()).map(|path| path.opened.kind).min();
-        self.punch.anyway = best.is_some_and(|best| best > super::dial::kind(Group::QuicV6));
+        self.punch.anyway = !self.has_direct() || self.misses_something();
         if self.punch.anyway {
             self.punch.hasten(now);
         }
@@ -168,6 +167,7 @@ impl Machine {
         self.actions.push_back(Action::ReplyPunch { path, attempt });
         self.learn_mapping(mapping);
         self.punched(now);
+        self.looked_further(now);
         let targets = self.targets(offered);
         self.plan(targets, Role::Listener, now + travel);
     }

@@ -84,9 +84,8 @@ impl Machine {
             return;
         }
         self.remember(address.clone());
-        let offered = group(&address).map(kind);
-        let best = self.paths.values().filter(|path| path.is_good()).map(|path| path.opened.kind).min();
-        if best.is_none_or(|best| offered.is_some_and(|offered| offered < best)) {
+        let missing = group(&address).is_some_and(|group| self.is_missing(kind(group)));
+        if missing || !self.has_direct() {
             if self.active.is_none() {
                 self.last_reach = Some(now);
                 self.connecting_until = Some(now + READY_DEADLINE);

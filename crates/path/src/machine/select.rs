@@ -2,15 +2,15 @@
 //!
 //! Class and family decide between comparable paths. A direct path of a lower rank wins when it has been clearly better
 //! for ten seconds, and loses again when it is no longer; the same rule chooses among relayed paths. Between relayed
-//! and direct there is no comparison.
+//! and direct there is no comparison, and none between the carriers of one way (`carrier`).
 
-use std::{cmp::Reverse, time::Duration};
+use std::time::Duration;
 
-use peerup_types::{PathId, PathKind};
+use peerup_types::{PathClass, PathId, PathKind};
 
 use super::{MAX_HISTORY, Machine, flaps, path::Path, punch};
 use crate::{
-    action::{Action, Event, Reason},
+    action::{Event, Reason},
     explain::Switch,
     moment::Moment,
 };
@@ -70,6 +70,14 @@ impl Machine {
         }
     }
 
+    /// The best path to be on for packets that were on one of this kind: another carrier of a direct way is the same path
+    /// to everybody.
+    fn best_after(&self, from: PathKind) -> Option<PathId> {
+        let same = |path: &&Path| path.is_direct() && path.opened.kind.is_same_way(&from);
+        let sibling = self.candidates().filter(same).min_by_key(|path| (path.opened.kind, path.opened.path));
+        sibling.map(|path| path.opened.path).or_else(|| self.best())
+    }
+
     /// The best path to be on, where packets have none. A doubtful one is taken as well.
     fn best(&self) -> Option<PathId> {
         let rank = |path: &&Path| {
@@ -78,12 +86,14 @@ impl Machine {
         self.paths.values().filter(|path| path.is_usable()).min_by_key(rank).map(|path| path.opened.path)
     }
 
-    /// The best path that is known to answer.
+    /// The best path that is known to answer, on the same way if there is one.
     fn refuge(&self) -> Option<PathId> {
-        self.candidates().min_by_key(|path| (path.opened.kind, path.opened.path)).map(|path| path.opened.path)
+        let elsewhere = |path: &Path| self.active_path().is_none_or(|active| !self.is_sibling(path, active));
+        let rank = |path: &&Path| (elsewhere(path), path.opened.kind, path.opened.path);
+        self.candidates().min_by_key(rank).map(|path| path.opened.path)
     }
 
-    fn candidates(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn candidates(&self) -> impl Iterator<Item = &Path> {
         self.paths.values().filter(|path| path.is_good() && !self.is_doubtful(path))
     }
 
@@ -97,19 +107,30 @@ impl Machine {
 
     /// Where packets would be better off, if they may move.
     fn improvement(&mut self, now: Moment) -> Option<(PathId, Reason)> {
-        let (path, reason, room) = match self.better_class() {
-            Some(_) if self.settling_until(now).is_some() => {
-                self.held_until = self.settling_until(now);
-                return None;
+        if let Some((path, reason, held)) = self.better_way(now) {
+            self.held_until = held;
+            if held.is_none() {
+                return Some((path, reason));
             }
-            Some(path) => (path, Reason::BetterPath, ROOM_FOR_CLASS),
+        }
+        let (path, rests) = self.better_carrier(now)?;
+        self.held_until = self.held_until.into_iter().chain(rests).min();
+        rests.is_none().then_some((path, Reason::BetterCarrier))
+    }
+
+    /// A path of a better class or family, or a clearly better one, and until when it has to wait.
+    fn better_way(&self, now: Moment) -> Option<(PathId, Reason, Option<Moment>)> {
+        let (path, reason, room) = match self.better_class() {
+            Some(path) => match self.settling_until(now) {
+                Some(until) => return Some((path, Reason::BetterPath, Some(until))),
+                None => (path, Reason::BetterPath, ROOM_FOR_CLASS),
+            },
             None => {
                 let (path, reason) = self.better_within_class(now)?;
                 (path, reason, ROOM_WITHIN_CLASS)
             }
         };
-        self.held_until = self.flaps.at_most(room, now);
-        self.held_until.is_none().then_some((path, reason))
+        Some((path, reason, self.flaps.at_most(room, now)))
     }
 
     /// A direct path, while packets are relayed.
@@ -129,7 +150,8 @@ impl Machine {
     /// A path of the same class (all relayed paths are of one class here) that is to be preferred.
     fn better_within_class(&self, now: Moment) -> Option<(PathId, Reason)> {
         let active = self.active_path()?;
-        let champion = self.champion()?;
+        let rivals = self.candidates().filter(|path| self.is_rival(path, active));
+        let champion = rivals.min_by_key(|path| (path.opened.kind, path.opened.path))?;
         if champion.opened.kind < active.opened.kind {
             let waited = champion.level.is_some_and(|since| now.since(since) >= self.patience_with_level());
             let measured = champion.live.is_measured() || active.live.rtt.smoothed().is_none();
@@ -141,9 +163,10 @@ impl Machine {
                 now.since(since) >= SUSTAINED && fresh >= SUSTAINED_SAMPLES
             })
         };
-        let challengers = self.peers_of(active).filter(sustained);
-        let fastest = challengers.min_by_key(|path| (path.live.rtt.smoothed(), path.opened.path))?;
-        let reason = match is_faster(fastest, active, &TAKE) {
+        let challengers = self.candidates().filter(|path| self.is_rival(path, active)).filter(sustained);
+        let rank = |path: &&Path| (self.round_trip(path), path.opened.kind, path.opened.path);
+        let fastest = challengers.min_by_key(rank)?;
+        let reason = match self.is_faster(fastest, active, &TAKE) {
             true => Reason::Faster,
             false => Reason::LessLoss,
         };
@@ -159,40 +182,74 @@ impl Machine {
     pub(super) fn won_by_measure(&self) -> bool {
         match self.reason {
             Some(Reason::Faster | Reason::LessLoss) => true,
-            Some(Reason::FirstPath | Reason::BetterPath | Reason::PathClosed | Reason::PathDead) | None => {
-                false
-            }
+            Some(
+                Reason::FirstPath
+                | Reason::BetterPath
+                | Reason::BetterCarrier
+                | Reason::PathClosed
+                | Reason::PathDead,
+            )
+            | None => false,
         }
     }
 
-    /// The highest rank among the candidates of the active path's class, and the active path among equals.
-    fn champion(&self) -> Option<&Path> {
-        let active = self.active_path()?;
-        let all = self.peers_of(active).chain([active]);
-        all.min_by_key(|path| (path.opened.kind, Reverse(self.active == Some(path.opened.path))))
-    }
-
-    /// The other candidates of the active path's class.
-    fn peers_of<'a>(&'a self, active: &'a Path) -> impl Iterator<Item = &'a Path> {
-        let other = |path: &&Path| path.opened.path != active.opened.path;
-        self.candidates().filter(other).filter(|path| path.is_direct() == active.is_direct())
+    /// Whether `path` is of the class of the one in use, and not the same way with another carrier.
+    fn is_rival(&self, path: &Path, active: &Path) -> bool {
+        path.opened.path != active.opened.path
+            && path.is_direct() == active.is_direct()
+            && !self.is_sibling(path, active)
     }
 
     /// Keeps the record of who has been better than the path in use, and for how long.
     fn compare(&mut self, now: Moment) {
-        let Some(active) = self.active_path().cloned() else { return };
+        let Some(active) = self.active_path() else { return };
         // What won by being better keeps packets by a smaller margin; what was first come has not won anything.
         let keep = if self.won_by_measure() { &KEEP } else { &TAKE };
-        for path in self.paths.values_mut() {
-            let is_rival = path.is_good()
-                && path.opened.path != active.opened.path
-                && path.is_direct() == active.is_direct();
-            let ahead = is_rival && clearly_better(path, &active, &TAKE, now);
+        let judge = |path: &Path| {
+            let is_rival = path.is_good() && self.is_rival(path, active);
+            let ahead = is_rival && self.clearly_better(path, active, &TAKE, now);
+            let higher = is_rival && path.opened.kind < active.opened.kind;
+            (ahead, higher && !self.clearly_better(active, path, keep, now))
+        };
+        let judged: Vec<(bool, bool)> = self.paths.values().map(judge).collect();
+        for (path, (ahead, level)) in self.paths.values_mut().zip(judged) {
             path.ahead = ahead.then(|| path.ahead.unwrap_or((now, path.live.rtt.samples())));
-            let level = is_rival
-                && path.opened.kind < active.opened.kind
-                && !clearly_better(&active, path, keep, now);
             path.level = level.then(|| path.level.unwrap_or(now));
+        }
+    }
+
+    /// Whether `path` is faster or loses less than `than` by the margin.
+    pub(super) fn clearly_better(&self, path: &Path, than: &Path, margin: &Margin, now: Moment) -> bool {
+        self.is_faster(path, than, margin) || self.loses_less(path, than, margin, now)
+    }
+
+    pub(super) fn is_faster(&self, path: &Path, than: &Path, margin: &Margin) -> bool {
+        let (Some(own), Some(other)) = (self.round_trip(path), self.round_trip(than)) else { return false };
+        own + margin.gap < other && own < other.mul_f64(margin.share)
+    }
+
+    /// The round trip of a way: that of its quickest connection. The others lead through the same wires, and what they
+    /// measure beyond it is the queue of their own frames.
+    pub(super) fn round_trip(&self, path: &Path) -> Option<Duration> {
+        let measured = self.connections_like(path).filter(|path| path.live.is_measured());
+        measured.filter_map(|path| path.live.rtt.smoothed()).min()
+    }
+
+    /// This connection and the live ones beside it on its way.
+    fn connections_like<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
+        let siblings = self.paths.values().filter(|other| other.is_good() && self.is_sibling(other, path));
+        siblings.chain([path])
+    }
+
+    fn loses_less(&self, path: &Path, than: &Path, margin: &Margin, now: Moment) -> bool {
+        let lost = |path: &Path| {
+            let recent = path.live.losses.share(LOSSY_WINDOW, LOSSY_PROBES, now);
+            recent.or_else(|| path.live.losses.share(STANDBY_WINDOW, LOSSY_PROBES, now))
+        };
+        let least = |path| self.connections_like(path).filter_map(lost).min_by(f64::total_cmp);
+        match (least(path), least(than)) {
+            (Some(own), Some(other)) => other >= margin.loss && own * 3.0 <= other,
+            (None, _) | (_, None) => false,
         }
     }
 
@@ -212,7 +269,7 @@ impl Machine {
 
     /// The active path is gone.
     pub(super) fn replace(&mut self, from: PathKind, reason: Reason, now: Moment) {
-        self.activate(self.best(), Some(from), reason, now);
+        self.activate(self.best_after(from), Some(from), reason, now);
         match self.active {
             None => self.reach.hasten(now),
             Some(_) if !self.has_direct() => self.punch.hasten(now + punch::FIRST),
@@ -226,22 +283,35 @@ impl Machine {
             next.live.hurry(now);
         }
         self.active = path;
-        self.active_since = path.map(|_| now);
+        let to = self.active_path().map(|path| path.opened.kind);
+        self.note(Switch { at: now, from, to, reason });
+        match (from, to) {
+            (Some(from), Some(to)) if to.class == PathClass::Direct && from.is_same_way(&to) => {
+                // Why packets go this way, and since when, is as it was.
+                if from != to {
+                    self.carrier_moved = Some(now);
+                }
+            }
+            _ => self.switched(from, to, reason, now),
+        }
+        self.announce(now);
+        if self.has_direct() {
+            self.punch.succeeded();
+        }
+    }
+
+    fn switched(&mut self, from: Option<PathKind>, to: Option<PathKind>, reason: Reason, now: Moment) {
+        self.active_since = to.map(|_| now);
         self.reason = Some(reason);
+        self.carrier_moved = None;
         for path in self.paths.values_mut() {
             path.ahead = None;
             path.level = None;
         }
-        let to = self.active_path().map(|path| path.opened.kind);
         if from.is_some() && to.is_some() && from != to {
             self.flaps.count(now);
         }
-        self.note(Switch { at: now, from, to, reason });
-        self.actions.push_back(Action::Use { peer: self.peer, path });
         self.events.push_back(Event::PathChanged { peer: self.peer, from, to, reason });
-        if self.has_direct() {
-            self.punch.succeeded();
-        }
     }
 
     fn note(&mut self, switch: Switch) {
@@ -249,29 +319,5 @@ impl Machine {
             self.history.pop_front();
         }
         self.history.push_back(switch);
-    }
-}
-
-/// Whether `path` is faster or loses less than `than` by the margin.
-pub fn clearly_better(path: &Path, than: &Path, margin: &Margin, now: Moment) -> bool {
-    is_faster(path, than, margin) || loses_less(path, than, margin, now)
-}
-
-pub fn is_faster(path: &Path, than: &Path, margin: &Margin) -> bool {
-    if !path.live.is_measured() || !than.live.is_measured() {
-        return false;
-    }
-    let (Some(own), Some(other)) = (path.live.rtt.smoothed(), than.live.rtt.smoothed()) else { return false };
-    own + margin.gap < other && own < other.mul_f64(margin.share)
-}
-
-fn loses_less(path: &Path, than: &Path, margin: &Margin, now: Moment) -> bool {
-    let lost = |path: &Path| {
-        let recent = path.live.losses.share(LOSSY_WINDOW, LOSSY_PROBES, now);
-        recent.or_else(|| path.live.losses.share(STANDBY_WINDOW, LOSSY_PROBES, now))
-    };
-    match (lost(path), lost(than)) {
-        (Some(own), Some(other)) => other >= margin.loss && own * 3.0 <= other,
-        (None, _) | (_, None) => false,
     }
 }

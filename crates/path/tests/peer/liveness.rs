@@ -101,7 +101,24 @@ fn one_silent_path_is_not_left_for_another() {
         story.peer.handle_traffic(story.now);
         story.step(|_, _, _| {});
     }
-    assert_eq!((story.active(), story.switches()), (Some(2), 0));
+    assert_eq!((story.active(), story.switches()), (Some(3), 0));
+}
+
+#[test]
+fn when_a_connection_to_an_idle_peer_closes_the_others_are_looked_at() {
+    let mut story = Story::settled([(1, RELAYED, 40), (2, DIRECT_V4, 30), (3, DIRECT_TCP, 30)]);
+    story.now += Duration::from_secs(3600);
+    story.run_timeout();
+    let closed = story.now;
+    story.peer.handle_closed(PathId(2), story.now);
+    while story.active() != Some(1) && story.now - closed < Duration::from_secs(60) {
+        story.step(|peer, action, now| {
+            if *action == (Action::Probe { path: PathId(1) }) {
+                peer.handle_answer(PathId(1), Duration::from_millis(40), now);
+            }
+        });
+    }
+    assert!(story.now - closed <= Duration::from_secs(3), "{:?}", story.now - closed);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The life of the paths to one peer, told as events on a clock that the test owns.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test needs some first instant")]
 
+mod carrier;
+mod further;
 mod journal;
 mod liveness;
 mod properties;
@@ -25,6 +27,8 @@ const DIRECT_V4: PathKind =
     PathKind { class: PathClass::Direct, family: Family::Ipv4, carrier: CarrierKind::QuicStream };
 const DIRECT_TCP: PathKind =
     PathKind { class: PathClass::Direct, family: Family::Ipv4, carrier: CarrierKind::TcpStream };
+const TCP_V6: PathKind =
+    PathKind { class: PathClass::Direct, family: Family::Ipv6, carrier: CarrierKind::TcpStream };
 const DIRECT_V6: PathKind =
     PathKind { class: PathClass::Direct, family: Family::Ipv6, carrier: CarrierKind::QuicStream };
 
@@ -43,6 +47,8 @@ struct Story {
     /// Since when packets on a path go unanswered.
     silence: Option<(u64, Instant)>,
     closed: BTreeMap<u64, Instant>,
+    /// Which connections packets were told to take, and when.
+    used: Vec<(Instant, Option<u64>, Option<u64>)>,
 }
 
 impl Story {
@@ -64,6 +70,7 @@ impl Story {
             serial: 0,
             silence: None,
             closed: BTreeMap::new(),
+            used: Vec::new(),
         }
     }
 
@@ -168,7 +175,19 @@ impl Story {
         while let Some(event) = self.peer.poll_event() {
             self.changes.push((self.now, event));
         }
-        std::iter::from_fn(|| self.peer.poll_action()).collect()
+        let actions: Vec<Action> = std::iter::from_fn(|| self.peer.poll_action()).collect();
+        for action in &actions {
+            if let Action::Use { path, beside, .. } = action {
+                self.used.push((self.now, path.map(|path| path.0), beside.map(|path| path.0)));
+            }
+        }
+        actions
+    }
+
+    /// Reliable frames and what stands beside them, as told last.
+    fn used(&mut self) -> (Option<u64>, Option<u64>) {
+        self.drain();
+        self.used.last().map_or((None, None), |(_, path, beside)| (*path, *beside))
     }
 
     /// How often packets moved to another kind of path since the last call.
@@ -183,7 +202,7 @@ impl Story {
     }
 
     fn uses(&self, path: Option<u64>) -> Action {
-        Action::Use { peer: self.id, path: path.map(PathId) }
+        Action::Use { peer: self.id, path: path.map(PathId), beside: None }
     }
 }
 

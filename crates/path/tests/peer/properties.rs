@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use peerup_path::{Action, Event};
+use peerup_path::{Action, Event, Reason, Switch};
 use peerup_types::{PathClass, PathId};
 use proptest::prelude::*;
 
-use crate::{DIRECT_V4, DIRECT_V6, RELAYED, Story, is_switch};
+use crate::{DIRECT_TCP, DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, is_switch};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// From the last answer on the path in use to the move away from it.
 const FAILOVER: Duration = Duration::from_millis(2100);
+/// What stands beside is probed once a second, and the test's traffic does not tell of silence on it.
+const LATER: Duration = Duration::from_millis(150);
 /// After this time nothing that happened before is held against a path: the minute of the switches, and the answers
 /// that a path with many strikes has to give.
 const FORGIVEN: Duration = Duration::from_secs(60 + 40);
@@ -41,6 +43,25 @@ fn since(steps: &Steps, path: u64, at: Duration) -> (bool, Duration) {
         end += Duration::from_millis(*millis);
     }
     (answers, at - since)
+}
+
+/// The same with bit 3 for TCP over IPv4 and bit 4 for TCP over IPv6.
+fn any_carrier_steps() -> impl Strategy<Value = Steps> {
+    let step = prop_oneof![(100u64..3000, 0u8..32), (1000u64..20_000, 0u8..32), (1000u64..9000, 20u8..32)];
+    prop::collection::vec(step, 1..40)
+}
+
+fn with_carriers(steps: &Steps) -> (Story, Instant) {
+    let kinds =
+        [(1, RELAYED, 60), (2, DIRECT_V4, 30), (3, DIRECT_V6, 30), (4, DIRECT_TCP, 30), (5, TCP_V6, 30)];
+    let mut story = Story::settled(kinds);
+    story.run(FORGIVEN, |_, _| Some(40));
+    let begin = story.now;
+    story.changes.clear();
+    let total = steps.iter().map(|(millis, _)| Duration::from_millis(*millis)).sum();
+    let rtt = |path| if path == 1 { 60 } else { 30 };
+    story.run(total, |path, at| since(steps, path, at).0.then(|| rtt(path)));
+    (story, begin)
 }
 
 fn troubled(steps: &Steps) -> (Story, Instant) {
@@ -100,6 +121,51 @@ proptest! {
                 path != active && answers && long > FORGIVEN && !closed
             });
             prop_assert!(answers || long <= FAILOVER || !refuge, "on dead path {active} at {at:?}");
+        }
+    }
+
+    #[test]
+    fn carriers_are_not_changed_for_gain_more_than_twice_a_minute_and_the_limit_on_switches_holds_with_them(
+        steps in any_carrier_steps()
+    ) {
+        let (story, begin) = with_carriers(&steps);
+        let closed = |at: &Instant| story.closed.values().any(|closed| closed == at);
+        let switches = story.changes.iter().filter(|(at, change)| is_switch(change) && !closed(at));
+        for few in switches.collect::<Vec<_>>().windows(5) {
+            prop_assert!(few[4].0 - few[0].0 >= MINUTE, "{few:?}");
+        }
+        let explained = story.peer.explain(story.now);
+        let gained = explained.history.iter().filter(|(_, switch)| switch.reason == Reason::BetterCarrier);
+        let gained: Vec<_> = gained.filter(|(age, _)| *age < story.now - begin).collect();
+        // Another way in between starts the count anew, and that is limited itself.
+        let moves = |within: &[&(Duration, Switch)]| {
+            let (first, last) = (within[0].0, within[within.len() - 1].0);
+            first - last < MINUTE && !explained.history.iter().any(|(age, switch)| {
+                (last..=first).contains(age) && switch.from.zip(switch.to).is_none_or(|(a, b)| !a.is_same_way(&b))
+            })
+        };
+        prop_assert!(!gained.windows(3).any(moves), "{gained:?}");
+    }
+
+    #[test]
+    fn nothing_that_fell_silent_stands_beside_reliable_frames(steps in any_carrier_steps()) {
+        let (story, begin) = with_carriers(&steps);
+        let total: u64 = steps.iter().map(|(millis, _)| millis).sum();
+        let mut told = story.used.iter().filter(|(at, ..)| *at >= begin).peekable();
+        let mut chosen = begin;
+        let mut beside = story.used.iter().rfind(|(at, ..)| *at < begin).and_then(|(.., beside)| *beside);
+        for at in (0..total).step_by(50).map(Duration::from_millis) {
+            while let Some((when, _, other)) = told.next_if(|(when, ..)| *when - begin <= at) {
+                chosen = if beside == *other { chosen } else { *when };
+                beside = *other;
+                prop_assert!(beside.is_none_or(|path| path == 2 || path == 3), "TCP takes no datagrams");
+            }
+            if let Some(path) = beside {
+                let (answers, long) = since(&steps, path, at);
+                let there = (begin + at).saturating_duration_since(chosen);
+                let late = long.min(there) > FAILOVER + LATER;
+                prop_assert!(answers || !late, "{path} is silent for {long:?} at {at:?}");
+            }
         }
     }
 

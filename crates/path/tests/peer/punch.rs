@@ -5,7 +5,7 @@ use std::time::Duration;
 use peerup_path::{Action, Role};
 use peerup_types::{NatMapping, PathId};
 
-use crate::{DIRECT_V4, RELAYED, Story, addresses};
+use crate::{DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, addresses};
 
 #[test]
 fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
@@ -19,13 +19,15 @@ fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
         });
     }
     assert!(punches > 5, "{punches}");
-    story.open(2, DIRECT_V4);
-    story.peer.handle_ready(PathId(2), story.now);
+    for (path, kind) in [(2, DIRECT_V6), (3, TCP_V6)] {
+        story.open(path, kind);
+        story.peer.handle_ready(PathId(path), story.now);
+    }
     story.drain();
     let end = story.now + Duration::from_secs(300);
     while story.now < end && story.peer.poll_timeout().is_some() {
         story.step(|peer, action, now| match action {
-            Action::RequestPunch { .. } => panic!("punched although a direct path is there"),
+            Action::RequestPunch { .. } => panic!("punched although everything is there"),
             Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20), now),
             _ => {}
         });
@@ -121,7 +123,7 @@ fn addresses_are_dialed_one_at_a_time_what_needs_no_nat_first_and_tcp_last() {
         (10, "/ip6/2001:db8::7/udp/4001/quic-v1"),
         (10, "/ip4/192.168.1.7/udp/4001/quic-v1"),
         (50, "/ip4/198.51.100.7/udp/4001/quic-v1"),
-        (250, "/ip4/198.51.100.7/tcp/4001"),
+        (100, "/ip4/198.51.100.7/tcp/4001"),
     ];
     assert_eq!(dialed, expected.map(|(at, address)| (at, address.to_owned())));
 }

@@ -94,7 +94,7 @@ fn a_relayed_path_is_kept_beside_a_direct_one_and_comes_back_after_its_relay() {
 }
 
 #[test]
-fn an_address_that_may_lead_to_a_better_path_is_dialed_although_there_is_a_direct_one() {
+fn an_address_that_leads_to_a_better_path_or_another_carrier_is_dialed_although_there_is_a_direct_one() {
     let mut story = Story::settled([(1, DIRECT_V4, 30)]);
     let dialed = |story: &mut Story, text: &str| {
         story.peer.handle_address(text.parse().unwrap(), story.now);
@@ -102,6 +102,6 @@ fn an_address_that_may_lead_to_a_better_path_is_dialed_although_there_is_a_direc
         story.drain().iter().any(|action| matches!(action, Action::Dial { .. }))
     };
     assert!(!dialed(&mut story, "/ip4/203.0.113.8/udp/4001/quic-v1"));
-    assert!(!dialed(&mut story, "/ip4/203.0.113.8/tcp/4001"));
+    assert!(dialed(&mut story, "/ip4/203.0.113.8/tcp/4001"));
     assert!(dialed(&mut story, "/ip6/2001:db8::8/udp/4001/quic-v1"));
 }

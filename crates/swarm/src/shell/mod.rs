@@ -477,7 +477,7 @@ mod tests {
             agent: String::new(),
             dht_protocol: DHT.to_owned(),
             overlay: Vec::new(),
-            profile: Profile::Node { mdns: false, relaying: None },
+            profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
             authorized_protocols: Vec::new(),
             guest_protocols: Vec::new(),
             services: None,

@@ -2,18 +2,30 @@
 
 use std::time::Duration;
 
-use peerup_swarm::{Admission, PeerSwarm};
+use peerup_swarm::{Admission, PeerSwarm, Profile};
 use peerup_types::{Multiaddr, Protocol};
 use tokio::{net::TcpListener, time::timeout};
 
-use crate::support::{DEADLINE, admit, both, drive, echo, listen, node, relay, relayed, reserved};
+use crate::support::{
+    DEADLINE, ECHO, admit, both, drive, echo, listen, node, relay, relayed, reserved, swarm,
+};
 
 /// Long enough for a DCUtR handshake through the relay and the dial after it.
 const WHILE: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_guest_cannot_make_a_node_dial_and_once_a_member_can() {
-    let (mut host, mut guest, mut relay) = (node(), node(), relay());
+    assert!(knocks_once_a_member(node(), DEADLINE).await, "dialed for a member");
+}
+
+#[tokio::test]
+async fn a_member_that_agrees_on_punches_by_itself_is_left_to_that() {
+    let host = swarm(Profile::Node { mdns: false, relaying: None, punches_over: Some(ECHO) });
+    assert!(!knocks_once_a_member(host, WHILE).await, "dialed by DCUtR");
+}
+
+async fn knocks_once_a_member(mut host: PeerSwarm, within: Duration) -> bool {
+    let (mut guest, mut relay) = (node(), relay());
     let (host_id, guest_id, relay_id) = (host.local_peer(), guest.local_peer(), relay.local_peer());
     host.set_admission(Admission { guests: true, ..Admission::default() });
     guest.set_admission(admit([host_id]));
@@ -33,7 +45,7 @@ async fn a_guest_cannot_make_a_node_dial_and_once_a_member_can() {
     assert!(!is_knocked(&door, &mut host, &mut guest, WHILE).await, "dialed what a guest sent");
     host.set_admission(admit([guest_id]));
     assert_eq!(echo(&mut guest, &mut host, &path).await, "hello");
-    assert!(is_knocked(&door, &mut host, &mut guest, DEADLINE).await, "dialed for a member");
+    is_knocked(&door, &mut host, &mut guest, within).await
 }
 
 /// A port that `guest` offers as an address of its own.

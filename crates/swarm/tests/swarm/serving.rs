@@ -118,7 +118,7 @@ fn member(max_circuits: usize) -> PeerSwarm {
         circuit_bytes: 0,
     };
     let relaying = Some(PeerRelaying { limits, bytes_per_second: NonZeroU64::new(1 << 20) });
-    swarm(Profile::Node { mdns: false, relaying })
+    swarm(Profile::Node { mdns: false, relaying, punches_over: None })
 }
 
 fn circuit(address: Multiaddr, relay: PeerId, to: PeerId) -> Multiaddr {

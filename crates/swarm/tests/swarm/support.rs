@@ -13,7 +13,7 @@ pub const ECHO: &str = "/test/echo/1.0.0";
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
 pub fn node() -> PeerSwarm {
-    swarm(Profile::Node { mdns: false, relaying: None })
+    swarm(Profile::Node { mdns: false, relaying: None, punches_over: None })
 }
 
 pub fn relay() -> PeerSwarm {

@@ -4,10 +4,11 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use futures::{AsyncRead, AsyncWrite};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
     net::TcpStream,
@@ -24,6 +25,12 @@ const SEGMENT: u64 = 1400;
 /// milliseconds where the autotuned one has seconds. On short paths the buffer drains faster than it could hurt.
 const NOTSENT_LOWAT: u32 = 128 * 1024;
 
+/// The kernel asks a silent peer whether it is there, first after this time: two packets, from either end. That is the
+/// whole cost of an idle connection, and ends one whose peer vanished within five minutes.
+const ASK_AFTER: Duration = Duration::from_secs(240);
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+const ASK_TIMES: u32 = 4;
+
 /// A TCP connection that picks its congestion control by what the path is like.
 pub struct TunedStream {
     stream: TcpStream,
@@ -35,6 +42,11 @@ pub struct TunedStream {
 impl TunedStream {
     /// For a connection that has just been made, by either side.
     pub fn new(stream: TcpStream) -> Self {
+        let keepalive =
+            TcpKeepalive::new().with_time(ASK_AFTER).with_interval(ASK_AGAIN).with_retries(ASK_TIMES);
+        if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
+            tracing::debug!(%error, "the kernel does not ask whether the peer is there");
+        }
         let mut tuned = Self { stream, policy: Policy::default(), written: 0, look_at: 0 };
         tuned.look();
         tuned
@@ -116,5 +128,22 @@ impl AsyncWrite for TunedStream {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_asks_a_silent_peer_whether_it_is_there() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let tuned = TunedStream::new(dialed);
+        let socket = SockRef::from(&tuned.stream);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), ASK_AFTER);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), ASK_AGAIN);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), ASK_TIMES);
     }
 }

@@ -66,6 +66,28 @@ fn a_dead_path_is_left_within_five_seconds_where_another_one_is_alive() {
 }
 
 #[test]
+fn nothing_dead_stands_beside_reliable_frames_for_long() {
+    with_seeds(500..510, |seed| {
+        let mut pair = troubled(seed);
+        let mut since = [Duration::ZERO; 2];
+        for _ in 0..4 * 60 * 4 {
+            match pair.world.random(0..120) {
+                0 => pair.world.set_udp(pair.world.site(pair.b), false),
+                1..=3 => pair.world.set_udp(pair.world.site(pair.b), true),
+                _ => trouble(&mut pair),
+            }
+            pair.world.run(STEP);
+            for (kept, [from, to]) in since.iter_mut().zip([[pair.a, pair.b], [pair.b, pair.a]]) {
+                let awake = pair.world.host(from).is_awake();
+                let dead = awake && pair.world.keeps_dead_beside(from, to);
+                *kept = if dead { *kept + STEP } else { Duration::ZERO };
+                assert!(*kept <= DETECTION, "a dead connection stood there for {kept:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn when_troubles_end_the_best_path_comes_back() {
     with_seeds(400..410, |seed| {
         let mut pair = troubled(seed);

@@ -1,6 +1,6 @@
 //! Packets while paths change under them.
 
-use peerup_sim::NatConfig;
+use peerup_sim::{NatConfig, World};
 
 use crate::{MINUTE, Pair, SECOND, with_seeds};
 
@@ -42,5 +42,30 @@ fn packets_for_a_peer_that_is_being_reached_wait_for_it() {
         pair.world.send(pair.a, pair.b);
         pair.world
             .until("the packet arrives", 3 * SECOND, |world| world.newest(pair.a, pair.b) >= Some(sent));
+    });
+}
+
+#[test]
+fn reliable_frames_take_tcp_with_quic_beside_and_udp_that_stops_passing_takes_nothing_else_with_it() {
+    use peerup_types::CarrierKind::{QuicStream, TcpStream};
+    with_seeds(0..8, |seed| {
+        let mut pair = Pair::behind(seed, NatConfig::HOME, NatConfig::SHIFTING);
+        let (a, b, site) = (pair.a, pair.b, pair.world.site(pair.b));
+        pair.traffic(SECOND / 10, 5 * MINUTE);
+        let both = |world: &World| {
+            [(a, b), (b, a)].map(|(from, to)| world.carriers(from, to))
+                == [(Some(TcpStream), Some(QuicStream)); 2]
+        };
+        pair.world.until("both carriers", 20 * SECOND, both);
+        let changes = |pair: &Pair| pair.world.host(a).tally.path_changes.len();
+        let before = changes(&pair);
+        pair.world.set_udp(site, false);
+        pair.world.until("nothing beside", 3 * SECOND, |world| {
+            [world.carriers(a, b), world.carriers(b, a)] == [(Some(TcpStream), None); 2]
+        });
+        pair.world.run(20 * SECOND);
+        pair.world.set_udp(site, true);
+        pair.world.until("both carriers again", 45 * SECOND, both);
+        assert_eq!(changes(&pair), before, "nobody would call that another path");
     });
 }
