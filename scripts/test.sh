@@ -40,7 +40,7 @@ fail() {
 
 # command:package, one for each tool that a laboratory story ends in
 laboratory_tools=(
-    nft:nftables iperf3:iperf3 sshd:openssh-server ssh:openssh-client ping:iputils-ping tcpdump:tcpdump
+    nft:nftables iperf3:iperf3 sshd:openssh-server ssh:openssh-client ping:iputils-ping tcpdump:tcpdump ethtool:ethtool
     nc:netcat-openbsd ip:iproute2 unshare:util-linux setpriv:util-linux ps:procps jq:jq newuidmap:uidmap curl:curl python3:python3
 )
 

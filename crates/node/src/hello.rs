@@ -83,6 +83,9 @@ impl Node {
 
     fn learn(&mut self, peer: &PeerId, hello: &Hello, now: Instant, unix_now: u64) {
         self.learn_offer(*peer, &hello.relay_addresses, now);
+        if self.mtus.insert(*peer, hello.mtu) != Some(hello.mtu) {
+            self.routed = None;
+        }
         if let Some(name) = hello.name.clone()
             && self.membership.name_of(peer) != Some(&name)
         {

@@ -61,6 +61,8 @@ pub struct Node {
     pub(crate) active_relay: Option<PeerId>,
     /// What the table was built from last; `None` when an address changed since.
     pub(crate) routed: Option<Vec<(PeerId, Reachability)>>,
+    /// What the interfaces of members take, of their hellos.
+    pub(crate) mtus: BTreeMap<PeerId, u16>,
     pub(crate) dials: Dials,
     pub(crate) actions: VecDeque<Action>,
     pub(crate) events: VecDeque<Event>,
@@ -81,6 +83,7 @@ impl Node {
             reached: Reached::default(),
             active_relay: None,
             routed: None,
+            mtus: BTreeMap::new(),
             dials: Dials::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
@@ -125,6 +128,7 @@ impl Node {
         let pins = members.iter().filter_map(|(peer, member)| Some((*peer, member.pinned?)));
         let pinned = self.membership.set_pins(pins.chain(own_pin.map(|pin| (own, pin))).collect(), unix_now);
         self.members.retain(|peer, _| members.contains_key(peer));
+        self.mtus.retain(|peer, _| members.contains_key(peer));
         self.dials.retain(|peer| members.contains_key(peer) || self.relays.contains_key(peer));
         self.peer_relays.retain_members(|peer| members.contains_key(peer));
         for peer in members.into_keys().filter(|peer| *peer != own) {

@@ -82,7 +82,8 @@ impl Node {
         if self.routed.as_ref().is_some_and(|routed| routed.iter().copied().eq(peers())) {
             return;
         }
-        let (table, hosts): (_, Vec<IpAddr>) = routes::table(&self.membership, peers(), self.config.mtu);
+        let (table, hosts): (_, Vec<IpAddr>) =
+            routes::table(&self.membership, peers(), self.config.mtu, &self.mtus);
         self.routed = Some(peers().collect());
         // A table has to be there before a path of a new peer is used, and only the newest counts.
         self.actions.retain(|action| !matches!(action, Action::Route { .. }));

@@ -58,9 +58,16 @@ impl Builder {
             return Err(AddPeerError::Full);
         }
         let index = PeerIndex::new(self.table.peers.len() as u32);
-        self.table.peers.push(Peer { id: peer, reachability });
+        self.table.peers.push(Peer { id: peer, reachability, mtu: self.table.mtu });
         self.table.by_id.insert(at, (peer, index));
         Ok(index)
+    }
+
+    /// The peer's interface takes packets of at most `mtu` bytes.
+    pub fn limit_mtu(&mut self, peer: PeerIndex, mtu: u16) {
+        if let Some(peer) = self.table.peers.get_mut(peer.as_usize()) {
+            peer.mtu = peer.mtu.min(mtu);
+        }
     }
 
     /// Gives a peer of this builder a host or a subnet. Host bits are ignored.

@@ -13,7 +13,9 @@ use crate::table::RoutingTable;
 pub fn reply_for(reason: DropReason, packet: &IpPacket<'_>, table: &RoutingTable) -> Option<Vec<u8>> {
     let from = packet.destination();
     match reason {
-        DropReason::TooBig => too_big(packet, from, table.mtu()),
+        DropReason::TooBig => {
+            too_big(packet, from, table.owner(from).map_or(table.mtu(), |peer| table.mtu_to(peer)))
+        }
         DropReason::OutsideOverlay => unreachable(packet, from, Unreachable::NoRoute),
         DropReason::NoPeer | DropReason::PeerOffline | DropReason::ConnectTimeout => {
             unreachable(packet, from, Unreachable::Host)

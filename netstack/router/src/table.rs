@@ -69,6 +69,8 @@ impl OverlayRange {
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) reachability: Reachability,
+    /// The longest packet that the peer's own interface takes, and ours.
+    pub(crate) mtu: u16,
 }
 
 /// Immutable; see the crate's documentation.
@@ -107,7 +109,7 @@ impl RoutingTable {
             return Err(DropReason::DestinationOwn);
         }
         let index = self.route(destination)?;
-        if longest > usize::from(self.mtu) {
+        if longest > usize::from(self.mtu_to(index)) {
             return Err(DropReason::TooBig);
         }
         Ok(index)
@@ -187,8 +189,14 @@ impl RoutingTable {
         self.own
     }
 
+    /// Of our own interface.
     pub fn mtu(&self) -> u16 {
         self.mtu
+    }
+
+    /// The longest packet that may go to a peer.
+    pub fn mtu_to(&self, index: PeerIndex) -> u16 {
+        self.peers.get(index.as_usize()).map_or(self.mtu, |peer| peer.mtu)
     }
 }
 

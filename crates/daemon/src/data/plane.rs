@@ -322,13 +322,13 @@ impl<D: Device + 'static> Plane<D> {
     fn set_table(&self, table: Arc<RoutingTable>, mut counters: BTreeMap<PeerId, Arc<PeerCounters>>) {
         let mut peers = self.peers.borrow_mut();
         peers.retain(|id, _| table.index_of(id).is_some());
-        for (_, id) in table.peers() {
+        for (index, id) in table.peers() {
             let counters = counters.remove(id).unwrap_or_default();
             let peer = peers.entry(*id).or_insert_with(|| {
                 self.instances.update(|instance| instance + 1);
                 Rc::new(Peer::new(*id, counters, self.instances.get(), self.choice.get()))
             });
-            peer.mtu.set(table.mtu());
+            peer.mtu.set(table.mtu_to(index));
         }
         *self.table.borrow_mut() = Some(table);
     }

@@ -99,6 +99,27 @@ fn a_packet_of_exactly_the_mtu_fits_and_one_byte_more_does_not() {
 }
 
 #[test]
+fn a_peer_whose_interface_takes_less_gets_less_and_the_sender_is_told_how_much() {
+    let mut builder = builder();
+    let (narrow, wide) = ("10.64.0.2", "10.64.0.3");
+    for (number, address, mtu) in [(1, narrow, 1300), (2, wide, MTU + 1000)] {
+        let peer = builder.add_peer(peer(number), Reachability::Online).unwrap();
+        builder.add_prefix(peer, net(&format!("{address}/32"))).unwrap();
+        builder.limit_mtu(peer, mtu);
+    }
+    let table = builder.build();
+    for (address, mtu) in [(narrow, 1300), (wide, MTU)] {
+        let packet = |len: u16| udp("10.64.0.1", address, usize::from(len));
+        assert!(table.outbound(&parse(&packet(mtu))).is_ok());
+        let large = packet(mtu + 1);
+        assert_eq!(table.outbound(&parse(&large)), Err(DropReason::TooBig));
+        let reply = crate::reply_for(DropReason::TooBig, &parse(&large), &table).unwrap();
+        // RFC 1191 §4: the MTU of the next hop.
+        assert_eq!(parse(&reply).payload()[6..8], mtu.to_be_bytes());
+    }
+}
+
+#[test]
 fn peers_may_use_their_own_addresses_and_subnets_only() {
     assert_eq!(inbound(1, "10.64.0.2", "10.64.0.1"), Ok(()));
     assert_eq!(inbound(1, "192.168.7.5", "10.64.0.1"), Ok(()));

@@ -11,6 +11,7 @@ mod limits;
 mod lockout;
 mod mallory;
 mod matrix;
+mod mtu;
 mod observability;
 mod pairing;
 mod paths;
