@@ -18,7 +18,7 @@ if ! [[ $minutes =~ ^[1-9][0-9]*$ && $PROPTEST_CASES =~ ^[1-9][0-9]*$ ]]; then
     exit 2
 fi
 
-rooms=(-p peerup-wire -p peerup-packet -p peerup-router -p peerup-config -p peerup-trust -p peerup-membership -p peerup-types)
+rooms=(-p peerup-wire -p peerup-packet -p peerup-router -p peerup-lane -p peerup-config -p peerup-trust -p peerup-membership -p peerup-types)
 deadline=$((SECONDS + minutes * 60))
 round=0
 while [ "$SECONDS" -lt "$deadline" ]; do

@@ -8,10 +8,15 @@ use crate::packet::PacketError;
 /// five before the payload.
 pub(crate) const MAX_HEADERS: usize = 8;
 
+/// In a routing header (RFC 8200 §4.4): how many more nodes it names.
+const SEGMENTS_LEFT_AT: usize = 3;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fragment {
     /// Not a fragment.
     Whole,
+    /// A whole packet behind a fragment header (RFC 6946).
+    Atomic,
     /// The fragment that begins with the transport header.
     First,
     Later,
@@ -34,12 +39,14 @@ pub(crate) struct Walked {
     /// Bytes of all extension headers.
     pub(crate) len: usize,
     pub(crate) fragment: Fragment,
+    /// A routing header sends it on to somebody else.
+    pub(crate) source_routed: bool,
 }
 
 /// Follows the headers up to the first that is not an extension. Behind the fragment header of a later
 /// fragment nothing is looked at: there are the middle bytes of something else.
 pub(crate) fn walk(first: IpNumber, bytes: &[u8]) -> Result<Walked, PacketError> {
-    let mut walked = Walked { protocol: first.0, len: 0, fragment: Fragment::Whole };
+    let mut walked = Walked { protocol: first.0, len: 0, fragment: Fragment::Whole, source_routed: false };
     for _ in 0..=MAX_HEADERS {
         if walked.fragment == Fragment::Later || !step(&mut walked, bytes)? {
             return Ok(walked);
@@ -57,11 +64,15 @@ fn step(walked: &mut Walked, bytes: &[u8]) -> Result<bool, PacketError> {
         | ip_number::IPV6_ROUTE_HEADER
         | ip_number::IPV6_DESTINATION_OPTIONS => {
             let header = Ipv6RawExtHeaderSlice::from_slice(rest).map_err(|_| PacketError::ExtensionCut)?;
+            let segments_left = header.slice()[SEGMENTS_LEFT_AT];
+            let routing = walked.protocol == ip_number::IPV6_ROUTE_HEADER.0;
+            walked.source_routed |= routing && segments_left > 0;
             (header.next_header(), header.slice().len())
         }
         ip_number::IPV6_FRAGMENTATION_HEADER => {
             let header = Ipv6FragmentHeaderSlice::from_slice(rest).map_err(|_| PacketError::ExtensionCut)?;
             let kind = Fragment::from_fields(header.fragment_offset().value(), header.more_fragments());
+            let kind = kind.max(Fragment::Atomic);
             // A fragment stays one, whatever a second fragment header says.
             walked.fragment = walked.fragment.max(kind);
             (header.next_header(), header.slice().len())
@@ -115,6 +126,22 @@ mod tests {
             let packet = IpPacket::parse(&bytes).unwrap();
             assert_eq!((packet.is_fragment(), packet.is_later_fragment()), (is_fragment, later));
             assert_eq!(packet.ports().is_some(), !is_fragment);
+        }
+    }
+
+    #[test]
+    fn a_routing_header_that_names_further_nodes_is_noticed_wherever_it_stands() {
+        let routing = |next: u8, left: u8| vec![next, 0, 2, left, 0, 0, 0, 0];
+        for (chain, first, expected) in [
+            (routing(UDP, 1), ROUTE, true),
+            (routing(UDP, 0), ROUTE, false),
+            ([options(ROUTE), routing(UDP, 3)].concat(), OPTIONS, true),
+            ([fragment(ROUTE, 0, false), routing(UDP, 3)].concat(), FRAGMENT, true),
+            // A destination option whose bytes look like it.
+            (routing(UDP, 1), OPTIONS, false),
+        ] {
+            let bytes = udp6_behind(first, &chain);
+            assert_eq!(IpPacket::parse(&bytes).unwrap().is_source_routed(), expected, "{chain:?}");
         }
     }
 

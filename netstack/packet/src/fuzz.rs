@@ -1,13 +1,14 @@
 //! The entry for `tests/fuzz`: whatever the bytes, no call may panic.
 
 use crate::gso::{self, VirtioNetHeader};
-use crate::{IpPacket, Unreachable, clamp_mss, too_big, unreachable};
+use crate::{IpPacket, Unreachable, checksum, clamp_mss, mark_congestion, too_big, unreachable};
 
 pub fn packet(bytes: &[u8]) {
     let Ok(packet) = IpPacket::parse(bytes) else {
         return;
     };
-    let _ = (packet.flow_key(), packet.ports(), packet.flow_label(), packet.payload());
+    let _ = (packet.ports(), packet.flow_label(), packet.payload(), packet.is_source_routed());
+    marked(&packet);
     let from = packet.destination();
     answer(too_big(&packet, from, 1280));
     answer(unreachable(&packet, from, Unreachable::Host));
@@ -29,16 +30,48 @@ pub fn super_packet(bytes: &[u8]) {
     let Ok(view) = gso::validate(header, packet, MTU) else {
         return;
     };
+    if marked(view.packet()) {
+        changed.clear();
+        changed.extend_from_slice(packet);
+        mark_congestion(&mut changed);
+        assert_eq!(gso::validate(header, &changed, MTU).map(|view| view.header()), Ok(view.header()));
+    }
     let (mut scratch, mut total) = (Vec::new(), 0);
     let count = view.split(MTU, &mut scratch, |segment| {
         let segment = IpPacket::parse(segment).expect("a segment is a packet");
         let packet = view.packet();
         assert_eq!((segment.source(), segment.destination()), (packet.source(), packet.destination()));
+        assert_eq!(segment.flow_key(), packet.flow_key());
+        assert_eq!(segment.is_source_routed(), packet.is_source_routed());
         assert!(segment.as_bytes().len() <= view.segment_len());
         total += segment.as_bytes().len();
     });
     assert_eq!(count, Ok(view.segments()));
     assert!(total <= 3 * packet.len(), "no amplification");
+}
+
+/// A mark changes neither what a packet is nor whether its header adds up. Whether there is one.
+fn marked(packet: &IpPacket<'_>) -> bool {
+    let mut bytes = packet.as_bytes().to_vec();
+    if !mark_congestion(&mut bytes) {
+        assert_eq!(bytes, packet.as_bytes());
+        return false;
+    }
+    let after = IpPacket::parse(&bytes).expect("a marked packet is a packet");
+    assert_eq!((after.flow_key(), after.ports()), (packet.flow_key(), packet.ports()));
+    assert_eq!(after.payload(), packet.payload());
+    if packet.is_ipv4() {
+        // Both forms of zero are right, and a header that did not add up still does not.
+        let adds_up = |packet: &IpPacket<'_>| {
+            let header = packet.as_bytes().len() - packet.payload().len();
+            matches!(checksum::internet(&[&packet.as_bytes()[..header]]), 0 | 0xffff)
+        };
+        assert_eq!(adds_up(packet), adds_up(&after));
+    }
+    let once = bytes.clone();
+    assert!(mark_congestion(&mut bytes));
+    assert_eq!(bytes, once, "marking is idempotent");
+    true
 }
 
 fn answer(bytes: Option<Vec<u8>>) {

@@ -27,6 +27,7 @@ pub struct IpPacket<'a> {
     protocol: u8,
     payload_at: usize,
     fragment: Fragment,
+    source_routed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,7 @@ impl<'a> IpPacket<'a> {
             protocol: header.protocol().0,
             payload_at: header.slice().len(),
             fragment: Fragment::from_fields(header.fragments_offset().value(), header.more_fragments()),
+            source_routed: has_route_option(header.options()),
         })
     }
 
@@ -88,6 +90,7 @@ impl<'a> IpPacket<'a> {
             protocol: walked.protocol,
             payload_at: header_len + walked.len,
             fragment: walked.fragment,
+            source_routed: walked.source_routed,
         })
     }
 
@@ -124,7 +127,18 @@ impl<'a> IpPacket<'a> {
 
     /// Part of a larger packet. An "atomic fragment" (RFC 6946) is a whole packet.
     pub fn is_fragment(&self) -> bool {
+        self.fragment >= Fragment::First
+    }
+
+    /// Behind a fragment header, although perhaps not a fragment.
+    pub(crate) fn has_fragment_header(&self) -> bool {
         self.fragment != Fragment::Whole
+    }
+
+    /// The sender names further nodes that the packet shall be sent on to, so that its destination is not where it ends:
+    /// a source route of IPv4, or a routing header that is not used up.
+    pub fn is_source_routed(&self) -> bool {
+        self.source_routed
     }
 
     /// A fragment without the transport header.
@@ -153,6 +167,26 @@ impl<'a> IpPacket<'a> {
         };
         Some(u32::from_be_bytes([0, b1 & 0x0f, b2, b3])).filter(|label| *label != 0)
     }
+}
+
+/// Loose or strict source route (RFC 791 §3.1). Options behind one that is damaged are not found by a kernel either.
+fn has_route_option(mut options: &[u8]) -> bool {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE: u8 = 131;
+    const STRICT: u8 = 137;
+    while let [kind, rest @ ..] = options {
+        match (*kind, rest.first()) {
+            (LOOSE | STRICT, _) => return true,
+            (END, _) => return false,
+            (NO_OPERATION, _) => options = rest,
+            (_, Some(&len)) if (2..=options.len()).contains(&usize::from(len)) => {
+                options = &options[usize::from(len)..];
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn check_length(announced: usize, bytes: &[u8]) -> Result<(), PacketError> {
@@ -244,6 +278,26 @@ mod tests {
         bytes[2..4].copy_from_slice(&len.to_be_bytes());
         let packet = IpPacket::parse(&bytes).unwrap();
         assert_eq!(packet.ports(), Some(Ports { source: 5000, destination: 53 }));
+    }
+
+    #[test]
+    fn source_routes_among_ipv4_options_are_noticed() {
+        for (options, expected) in [
+            ([131, 7, 4, 10, 0, 0, 1, 0], true),
+            ([1, 137, 7, 4, 10, 0, 0, 1], true),
+            // Record route, which leads nowhere else; and what would be one, behind the end.
+            ([7, 7, 4, 10, 0, 0, 1, 0], false),
+            ([0, 131, 7, 4, 10, 0, 0, 1], false),
+            ([7, 0, 131, 7, 4, 10, 0, 0], false),
+            ([7, 200, 131, 7, 4, 10, 0, 0], false),
+        ] {
+            let mut bytes = udp4(b"hello");
+            bytes.splice(20..20, options);
+            bytes[0] = 0x47;
+            let len = bytes.len() as u16;
+            bytes[2..4].copy_from_slice(&len.to_be_bytes());
+            assert_eq!(IpPacket::parse(&bytes).unwrap().is_source_routed(), expected, "{options:?}");
+        }
     }
 
     #[test]

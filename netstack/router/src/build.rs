@@ -3,21 +3,27 @@
 //! Each refusal is about one peer or one prefix; the rest of the table stands. Were it otherwise, one peer that
 //! claims too much would take the network down for all.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 use peerup_types::{OverlayAddrs, PeerId};
 
-use crate::prefixes::Prefixes;
-use crate::table::{OverlayRange, Peer, PeerIndex, Reachability, RoutingTable, bits};
+use crate::prefixes::{Collected, Prefixes};
+use crate::table::{OverlayRange, Peer, PeerIndex, Reachability, RoutingTable};
 
-/// Far beyond what the other rooms plan for, and still a table of well under a megabyte.
+/// Far beyond what the other rooms plan for.
 pub const MAX_PEERS: usize = 4096;
-pub const MAX_PREFIXES: usize = 4 * MAX_PEERS;
+/// Full, a table takes about 10 MiB when all are IPv6 and 5 MiB when all are IPv4.
+pub const MAX_PREFIXES: usize = 32 * MAX_PEERS;
 
 #[derive(Debug)]
 pub struct Builder {
-    table: RoutingTable,
+    own: OverlayAddrs,
+    overlay: OverlayRange,
+    mtu: u16,
+    peers: Vec<Peer>,
+    /// Sorted.
+    by_id: Vec<(PeerId, PeerIndex)>,
+    v4: Collected<u32>,
+    v6: Collected<u128>,
     prefixes: usize,
 }
 
@@ -45,27 +51,26 @@ pub enum AddPrefixError {
 
 impl Builder {
     pub(crate) fn new(own: OverlayAddrs, overlay: OverlayRange, mtu: u16) -> Self {
-        let (v4, v6) = (Prefixes::default(), Prefixes::default());
-        let table = RoutingTable { own, overlay, mtu, peers: Vec::new(), by_id: Vec::new(), v4, v6 };
-        Self { table, prefixes: 0 }
+        let (v4, v6) = (Collected::new(), Collected::new());
+        Self { own, overlay, mtu, peers: Vec::new(), by_id: Vec::new(), v4, v6, prefixes: 0 }
     }
 
     pub fn add_peer(&mut self, peer: PeerId, reachability: Reachability) -> Result<PeerIndex, AddPeerError> {
-        let Err(at) = self.table.by_id.binary_search_by_key(&peer, |(id, _)| *id) else {
+        let Err(at) = self.by_id.binary_search_by_key(&peer, |(id, _)| *id) else {
             return Err(AddPeerError::Duplicate { peer });
         };
-        if self.table.peers.len() == MAX_PEERS {
+        if self.peers.len() == MAX_PEERS {
             return Err(AddPeerError::Full);
         }
-        let index = PeerIndex::new(self.table.peers.len() as u32);
-        self.table.peers.push(Peer { id: peer, reachability, mtu: self.table.mtu });
-        self.table.by_id.insert(at, (peer, index));
+        let index = PeerIndex::new(self.peers.len() as u32);
+        self.peers.push(Peer { id: peer, reachability, mtu: self.mtu });
+        self.by_id.insert(at, (peer, index));
         Ok(index)
     }
 
     /// The peer's interface takes packets of at most `mtu` bytes.
     pub fn limit_mtu(&mut self, peer: PeerIndex, mtu: u16) {
-        if let Some(peer) = self.table.peers.get_mut(peer.as_usize()) {
+        if let Some(peer) = self.peers.get_mut(peer.as_usize()) {
             peer.mtu = peer.mtu.min(mtu);
         }
     }
@@ -79,14 +84,14 @@ impl Builder {
         if prefix.network().is_multicast() {
             return Err(AddPrefixError::Multicast { prefix });
         }
-        if !is_host(prefix) && self.table.overlay.covers(prefix) {
+        if !is_host(prefix) && self.overlay.covers(prefix) {
             return Err(AddPrefixError::PartOfOverlay { prefix });
         }
         if self.prefixes == MAX_PREFIXES {
             return Err(AddPrefixError::Full);
         }
         self.insert(peer, prefix).map_err(|owner| {
-            let owner = self.table.peers[owner.as_usize()].id;
+            let owner = self.peers[owner.as_usize()].id;
             AddPrefixError::Taken { prefix, owner }
         })?;
         self.prefixes += 1;
@@ -95,20 +100,19 @@ impl Builder {
 
     /// A subnet around the overlay is fine: inside the overlay only single addresses are looked up.
     fn is_own(&self, prefix: IpNet) -> bool {
-        is_host(prefix) && self.table.own.contains(prefix.addr())
+        is_host(prefix) && self.own.contains(prefix.addr())
     }
 
     fn insert(&mut self, peer: PeerIndex, prefix: IpNet) -> Result<(), PeerIndex> {
-        let network: IpAddr = prefix.network();
-        let prefixes = match network {
-            IpAddr::V4(_) => &mut self.table.v4,
-            IpAddr::V6(_) => &mut self.table.v6,
-        };
-        prefixes.insert(bits(network), prefix.prefix_len(), peer)
+        match prefix {
+            IpNet::V4(v4) => self.v4.insert(v4.network().to_bits(), v4.prefix_len(), peer),
+            IpNet::V6(v6) => self.v6.insert(v6.network().to_bits(), v6.prefix_len(), peer),
+        }
     }
 
     pub fn build(self) -> RoutingTable {
-        self.table
+        let Self { own, overlay, mtu, peers, by_id, v4, v6, prefixes: _ } = self;
+        RoutingTable { own, overlay, mtu, peers, by_id, v4: Prefixes::new(v4), v6: Prefixes::new(v6) }
     }
 }
 

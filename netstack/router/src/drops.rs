@@ -28,6 +28,8 @@ drop_reasons! {
     TooBig => "too-big",
     /// To or from a multicast or broadcast address.
     Multicast => "multicast",
+    /// It names further nodes that it shall be sent on to.
+    SourceRouted => "source-routed",
     /// Outbound, from an address that is not this node's.
     SourceNotOwn => "source-not-own",
     /// Outbound, to this node itself.

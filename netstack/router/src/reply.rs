@@ -24,7 +24,8 @@ pub fn reply_for(reason: DropReason, packet: &IpPacket<'_>, table: &RoutingTable
         // Loss that congestion control reads by itself.
         DropReason::QueueFull | DropReason::QueueCongestion | DropReason::QueueDelay => None,
         DropReason::PathClosed => None,
-        DropReason::Malformed | DropReason::Multicast | DropReason::DestinationOwn => None,
+        DropReason::Malformed | DropReason::Multicast | DropReason::SourceRouted => None,
+        DropReason::DestinationOwn => None,
         DropReason::UnknownPeer | DropReason::Spoofed | DropReason::NotForUs | DropReason::TunWrite => None,
     }
 }

@@ -1,6 +1,7 @@
 //! The table and its two questions.
 
 use std::net::IpAddr;
+use std::num::NonZero;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use peerup_packet::IpPacket;
@@ -8,20 +9,23 @@ use peerup_types::{OverlayAddrs, PeerId};
 
 use crate::build::Builder;
 use crate::drops::DropReason;
-use crate::prefixes::{Bits, Prefixes};
+use crate::prefixes::Prefixes;
 
 /// A peer's place in one table. Every table numbers anew: whoever keeps one across a change of tables asks
 /// [`RoutingTable::index_of`] again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerIndex(u32);
+pub struct PeerIndex(
+    /// One more than the index, so that "no peer" takes no room in a table.
+    NonZero<u32>,
+);
 
 impl PeerIndex {
     pub(crate) const fn new(index: u32) -> Self {
-        Self(index)
+        Self(NonZero::new(index + 1).expect("a table has at most a few thousand peers"))
     }
 
     pub fn as_usize(self) -> usize {
-        self.0 as usize
+        self.0.get() as usize - 1
     }
 }
 
@@ -82,8 +86,8 @@ pub struct RoutingTable {
     pub(crate) peers: Vec<Peer>,
     /// `(peer, index)`, sorted.
     pub(crate) by_id: Vec<(PeerId, PeerIndex)>,
-    pub(crate) v4: Prefixes,
-    pub(crate) v6: Prefixes,
+    pub(crate) v4: Prefixes<u32>,
+    pub(crate) v6: Prefixes<u128>,
 }
 
 impl RoutingTable {
@@ -107,6 +111,9 @@ impl RoutingTable {
         }
         if self.own.contains(destination) {
             return Err(DropReason::DestinationOwn);
+        }
+        if packet.is_source_routed() {
+            return Err(DropReason::SourceRouted);
         }
         let index = self.route(destination)?;
         if longest > usize::from(self.mtu_to(index)) {
@@ -141,6 +148,10 @@ impl RoutingTable {
         if !self.own.contains(packet.destination()) {
             return Err(DropReason::NotForUs);
         }
+        // What ends at this node by its destination must not go on from here (RFC 5095, RFC 7126 §4.3).
+        if packet.is_source_routed() {
+            return Err(DropReason::SourceRouted);
+        }
         Ok(())
     }
 
@@ -153,16 +164,11 @@ impl RoutingTable {
     /// with the longest prefix around it. So a peer with a subnet or a default route around the overlay gets
     /// neither this node's addresses nor those nobody has.
     pub fn owner(&self, addr: IpAddr) -> Option<PeerIndex> {
-        if self.overlay.contains(addr) {
-            return self.prefixes(addr).lookup_host(bits(addr));
-        }
-        self.prefixes(addr).lookup(bits(addr))
-    }
-
-    fn prefixes(&self, addr: IpAddr) -> &Prefixes {
-        match addr {
-            IpAddr::V4(_) => &self.v4,
-            IpAddr::V6(_) => &self.v6,
+        match (addr, self.overlay.contains(addr)) {
+            (IpAddr::V4(v4), true) => self.v4.lookup_host(v4.to_bits()),
+            (IpAddr::V4(v4), false) => self.v4.lookup(v4.to_bits()),
+            (IpAddr::V6(v6), true) => self.v6.lookup_host(v6.to_bits()),
+            (IpAddr::V6(v6), false) => self.v6.lookup(v6.to_bits()),
         }
     }
 
@@ -182,7 +188,7 @@ impl RoutingTable {
 
     /// All peers, in the order of their indexes.
     pub fn peers(&self) -> impl Iterator<Item = (PeerIndex, &PeerId)> {
-        self.peers.iter().enumerate().map(|(at, peer)| (PeerIndex(at as u32), &peer.id))
+        self.peers.iter().enumerate().map(|(at, peer)| (PeerIndex::new(at as u32), &peer.id))
     }
 
     pub fn own(&self) -> OverlayAddrs {
@@ -197,13 +203,6 @@ impl RoutingTable {
     /// The longest packet that may go to a peer.
     pub fn mtu_to(&self, index: PeerIndex) -> u16 {
         self.peers.get(index.as_usize()).map_or(self.mtu, |peer| peer.mtu)
-    }
-}
-
-pub(crate) fn bits(addr: IpAddr) -> Bits {
-    match addr {
-        IpAddr::V4(v4) => Bits { value: u128::from(v4.to_bits()), width: 32 },
-        IpAddr::V6(v6) => Bits { value: v6.to_bits(), width: 128 },
     }
 }
 

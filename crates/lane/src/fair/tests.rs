@@ -326,7 +326,9 @@ const SEGMENT: usize = 2 * MTU;
 
 impl Sender {
     fn hear(&mut self, now: Instant) {
-        while let Some((_, len, signal)) = self.returns.pop_front_if(|(at, _, _)| *at <= now) {
+        while self.returns.front().is_some_and(|(at, _, _)| *at <= now)
+            && let Some((_, len, signal)) = self.returns.pop_front()
+        {
             self.in_flight -= len;
             if signal && now >= self.reduced {
                 self.reduced = now + RTT;

@@ -152,7 +152,8 @@ fn segmented<'a>(
     header: &VirtioNetHeader,
 ) -> Result<SuperPacketView<'a>, GsoError> {
     let packet = &view.packet;
-    if packet.is_fragment() {
+    // Behind a fragment header even a whole packet is nothing that a kernel would segment.
+    if packet.has_fragment_header() {
         return Err(GsoError::Fragment);
     }
     // Kernels always leave the checksum, too, and some insist on it.
@@ -405,6 +406,35 @@ mod tests {
         let mut fragment = udp4(b"hello");
         fragment[6] = 0x20;
         assert!(validate(VirtioNetHeader::default(), &fragment, MTU).is_ok());
+    }
+
+    #[test]
+    fn a_whole_packet_behind_a_fragment_header_is_not_segmented() {
+        for made in [super_tcp(true, &[7; 2000], 1200), super_udp(true, &[7; 2000], 1200)] {
+            let (header, mut packet) = with_ip_extension(true, made);
+            assert!(validate(header, &packet, MTU).is_ok());
+            // The destination options become a fragment header that says "all of it".
+            (packet[6], packet[42], packet[43]) = (44, 0, 0);
+            assert_eq!(refused(header, &packet), GsoError::Fragment);
+        }
+    }
+
+    #[test]
+    fn what_is_neither_tcp_nor_udp_is_never_left_to_be_finished() {
+        for (protocol, offset) in
+            [(protocol::SCTP, 8), (protocol::ICMP, 2), (protocol::ICMPV6, 2), (4, 16), (47, 6)]
+        {
+            for v6 in [false, true] {
+                let (header, mut packet) = super_tcp(v6, &[7; 3000], 1200);
+                packet[if v6 { 6 } else { 9 }] = protocol;
+                assert!(matches!(refused(header, &packet), GsoError::GsoType { .. }));
+                let partial = VirtioNetHeader { gso_type: 0, gso_size: 0, csum_offset: offset, ..header };
+                assert!(matches!(refused(partial, &packet), GsoError::Checksum { .. }));
+                // As one ordinary packet each of them passes, where it fits.
+                let ordinary = VirtioNetHeader::default();
+                assert!(validate(ordinary, &packet, 65_535).unwrap().is_ordinary());
+            }
+        }
     }
 
     #[test]

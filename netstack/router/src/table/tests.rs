@@ -71,6 +71,27 @@ fn packets_to_this_node_do_not_leave_it() {
 }
 
 #[test]
+fn a_packet_that_is_to_be_sent_on_goes_nowhere() {
+    let source_routed = |source, destination| {
+        let mut bytes = udp(source, destination, 100);
+        // A loose source route to one further node (RFC 791).
+        bytes.splice(20..20, [131, 7, 4, 10, 64, 0, 3, 0]);
+        (bytes[0], bytes[3]) = (0x47, 108);
+        bytes
+    };
+    let (out, back) = (source_routed("10.64.0.1", "10.64.0.2"), source_routed("10.64.0.2", "10.64.0.1"));
+    assert_eq!(table().outbound(&parse(&out)), Err(DropReason::SourceRouted));
+    assert_eq!(table().inbound(index(1), &parse(&back)), Err(DropReason::SourceRouted));
+    let mut routing = udp("fd12:3456:789a::2", "fd12:3456:789a::1", 100);
+    routing.splice(40..40, [17, 0, 4, 1, 0, 0, 0, 0]);
+    (routing[5], routing[6]) = (68, 43);
+    assert_eq!(table().inbound(index(1), &parse(&routing)), Err(DropReason::SourceRouted));
+    // A routing header that is used up has brought its packet where it ends.
+    routing[43] = 0;
+    assert_eq!(table().inbound(index(1), &parse(&routing)), Ok(()));
+}
+
+#[test]
 fn multicast_and_broadcast_go_nowhere() {
     for destination in ["224.0.0.251", "255.255.255.255", "10.64.255.255"] {
         assert_eq!(outbound("10.64.0.1", destination), Err(DropReason::Multicast), "{destination}");
