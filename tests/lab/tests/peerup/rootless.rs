@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use peerup_lab::peerup::{INVITER, JOINER, Node, Relay, User};
 use peerup_lab::tools::ssh::Sshd;
+use peerup_lab::tools::{dns, nginx};
 use peerup_lab::{Cmd, Lab, Process, Show};
 
 use crate::limits::FIRST_REPLY;
@@ -12,16 +13,16 @@ use crate::limits::FIRST_REPLY;
 const BULK: u64 = 50_000_000;
 
 /// `a` is a user's node without an interface, `b` a node with one.
-struct Rootless {
-    a: Node,
-    user: User,
-    b: Node,
+pub struct Rootless {
+    pub a: Node,
+    pub user: User,
+    pub b: Node,
     _relay: Relay,
     _lab: Lab,
 }
 
 impl Rootless {
-    fn running(name: &str) -> Self {
+    pub fn running(name: &str) -> Self {
         let mut lab = Lab::new(name).unwrap();
         let internet = lab.segment("internet", "203.0.113.0/24 2001:db8::/64").unwrap();
         let vps = lab.host("relay").unwrap().on(&internet, "203.0.113.3 2001:db8::3").unwrap();
@@ -42,9 +43,17 @@ impl Rootless {
         Self { a, user, b, _relay: relay, _lab: lab }
     }
 
-    /// A Python script on `b`, once it listens.
-    fn serve(&self, script: &str) -> Process {
-        listening(self.b.host().cmd("python3").args(["-u", "-c", script]))
+    /// On `b`: a program that answers with checksums, a web server with one page, and a DNS server with one name.
+    fn servers(&self) -> [Process; 3] {
+        let host = self.b.host();
+        let cmd = |program: &str| host.cmd(program);
+        let pages = host.dir().join("www");
+        host.ask(&format!("mkdir -p {0}; echo hello > {0}/index.html", pages.display())).unwrap();
+        [
+            listening(cmd("python3").args(["-u", "-c", DIGEST])),
+            nginx::serve(host, cmd, &pages, "80").unwrap(),
+            dns::serve(cmd, 53, "home", NAMED).unwrap(),
+        ]
     }
 
     /// The same on `a`, which the user runs.
@@ -86,29 +95,14 @@ while True:
     threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()
 ";
 
-/// A DNS server with one answer: whatever is asked for is at 192.0.2.7.
-const DNS: &str = "
-import socket
-s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('0.0.0.0',53)); print('listening')
-while True:
-    q,a=s.recvfrom(4096)
-    s.sendto(q[:2]+b'\\x81\\x80'+q[4:6]+b'\\x00\\x01\\x00\\x00\\x00\\x00'+q[12:]+b'\\xc0\\x0c\\x00\\x01\\x00\\x01\\x00\\x00\\x00\\x3c\\x00\\x04\\xc0\\x00\\x02\\x07',a)
-";
+/// What the DNS servers say of `home`.
+const NAMED: &str = "192.0.2.7";
 
 /// A query, sent with `send(bytes)` and answered by `receive()`.
 const QUERY: &str = "
 q=b'\\x12\\x34\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x04home\\x00\\x00\\x01\\x00\\x01'
 send(q); r=receive(); assert r[:2]==q[:2] and r[-4:]==bytes([192,0,2,7]), r
 print('answered')
-";
-
-const HTTP: &str = "
-import http.server
-s=http.server.ThreadingHTTPServer(('0.0.0.0',80),http.server.BaseHTTPRequestHandler)
-def get(self):
-    self.send_response(200); self.send_header('Content-Length','6'); self.end_headers(); self.wfile.write(b'hello\\n')
-http.server.BaseHTTPRequestHandler.do_GET=get
-print('listening'); s.serve_forever()
 ";
 
 #[test]
@@ -133,7 +127,14 @@ fn a_user_without_privileges_is_reached_at_the_overlay_address() {
     let refused = b.cmd("nc").args(["-v", "-w", "10", INVITER, "9999"]).try_run().unwrap();
     assert!(refused.stderr.contains("refused") && refused.took < FIRST_REPLY, "{refused}");
 
-    let _dns = pair.serve_as_user(&DNS.replace(",53))", ",5533))"));
+    let cmd = |program: &str| pair.user.cmd(program);
+    let _dns = dns::serve(cmd, 5533, "home", NAMED).unwrap();
+    let pages = pair.user.home().join("www");
+    pair.user.ask(&format!("mkdir -p {0}; echo hello > {0}/index.html", pages.display())).unwrap();
+    let _web = nginx::serve(pair.a.host(), cmd, &pages, "8080").unwrap();
+    for url in [format!("http://{INVITER}:8080/"), format!("http://[{v6}]:8080/")] {
+        assert_eq!(b.ask(&format!("curl -sSg {url}")).unwrap(), "hello\n");
+    }
     let udp = format!(
         "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(5)
 s.connect(('{INVITER}',5533)); send=s.send; receive=lambda: s.recv(4096)\n{QUERY}
@@ -148,7 +149,7 @@ except ConnectionRefusedError: print('refused')"
 #[test]
 fn a_user_without_privileges_reaches_peers_through_nc_and_the_proxy() {
     let pair = Rootless::running("rootless-reaches");
-    let (_digest, _http, _dns) = (pair.serve(DIGEST), pair.serve(HTTP), pair.serve(DNS));
+    let _servers = pair.servers();
     let sum = pair.user.ask(&format!("head -c {} /dev/zero | sha256sum | cut -c1-64", bulk())).unwrap();
     let sent = pair.shell(&format!("head -c {} /dev/zero | $PEERUP nc b 9000", bulk())).run().unwrap();
     assert_eq!(sent.stdout, sum);
@@ -178,7 +179,7 @@ send=lambda q: s.send(b'\\x00\\x00\\x00\\x03\\x01b\\x00\\x35'+q); receive=lambda
 #[test]
 fn a_user_runs_real_programs_in_a_network_that_is_only_the_overlay() {
     let pair = Rootless::running("rootless-exec");
-    let (_digest, _http, _dns) = (pair.serve(DIGEST), pair.serve(HTTP), pair.serve(DNS));
+    let _servers = pair.servers();
     let exec = |words: &[&str]| pair.a.cmd([&["exec", "--"], words].concat()).unwrap();
     let closed = exec(&["true"]).try_run().unwrap();
     if closed.code != Some(0) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use peerup_lab::peerup::{JOINER, Node, Pair};
+use peerup_lab::tools::nginx;
 use peerup_lab::tools::ping::pings;
 use peerup_lab::tools::ssh::Sshd;
 use peerup_lab::{Cmd, Host, Process, Show, Signal};
@@ -14,27 +15,13 @@ use crate::limits::{DIRECT, REMOVED_PEER_CLOSES};
 const SOON: Duration = Duration::from_secs(15);
 
 /// A web server on the host's loopback, for a directory of its own.
-fn web(host: &Host, port: u16) -> Process {
-    let dir = host.dir().join("www");
-    host.ask(&format!("mkdir -p {}", dir.display())).unwrap();
-    let (port, dir) = (port.to_string(), dir.display().to_string());
-    let server = host.cmd("python3").show(Show::Nothing).args([
-        "-u",
-        "-m",
-        "http.server",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "--directory",
-        &dir,
-    ]);
-    let server = server.spawn().unwrap();
-    server.wait_for_line("Serving", SOON).unwrap();
-    server
+pub fn web(host: &Host, port: u16) -> Process {
+    let listen = format!("127.0.0.1:{port}");
+    nginx::serve(host, |program| host.cmd(program), &host.dir().join("www"), &listen).unwrap()
 }
 
 /// `peerup proxy`, and the address it listens on.
-fn proxy(node: &Node, target: &str, service: &str) -> Result<(Process, String)> {
+pub fn proxy(node: &Node, target: &str, service: &str) -> Result<(Process, String)> {
     let mut process = node.cmd(["proxy", target, service, "0", "--json"])?.spawn()?;
     process.close_stdin();
     let line = process.wait_for_first_line(SOON).context("waiting for the proxy")?;
