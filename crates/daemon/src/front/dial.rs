@@ -9,11 +9,14 @@ use std::{
 use peerup_userspace::{ConnectError, Write};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes},
     net::{TcpStream, UdpSocket},
 };
 
 use crate::userspace::{Conversation, Flow, Local, Network, pump};
+
+/// Of each direction between two sockets of the kernel.
+const BUFFER: usize = 64 << 10;
 
 #[derive(Clone)]
 pub enum Dialer {
@@ -104,7 +107,7 @@ impl Stream {
             Self::Kernel(mut remote) => {
                 let copied = async {
                     remote.write_all(early).await?;
-                    copy_bidirectional(&mut local, &mut remote).await
+                    copy_bidirectional_with_sizes(&mut local, &mut remote, BUFFER, BUFFER).await
                 };
                 if copied.await.is_err() {
                     // Closed in this state, a TCP socket sends a RST.

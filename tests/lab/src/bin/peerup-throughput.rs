@@ -78,31 +78,35 @@ fn main() -> Result<()> {
             rates.push(rate);
         }
     }
-    print_table(&ways, &mut rates);
+    print_table(&ways, &rates);
     Ok(())
 }
 
-fn print_table(ways: &[&Way], rates: &mut [Vec<f64>]) {
-    let medians: Vec<f64> = rates.iter_mut().map(|rates| median(rates)).collect();
-    let of = |name: &str| ways.iter().position(|way| way.name == name).map(|index| medians[index]);
-    let share =
-        |rate: f64, name: &str| of(name).map_or("-".to_owned(), |whole| format!("{:.2}", rate / whole));
+fn print_table(ways: &[&Way], rates: &[Vec<f64>]) {
     println!("| way | | Mbit/s: median, least, most | of raw | of the tunnel |\n|---|---|---|---|---|");
-    for ((way, rates), rate) in ways.iter().zip(rates).zip(&medians) {
-        let (least, most) = (rates[0], rates[rates.len() - 1]);
+    for (way, own) in ways.iter().zip(rates) {
+        // Of each round by itself: a machine is faster in one minute than in the next.
+        let share = |name: &str| {
+            let whole = &rates[ways.iter().position(|way| way.name == name)?];
+            Some(spread(own.iter().zip(whole).map(|(own, whole)| own / whole)).1)
+        };
+        let share = |name| share(name).map_or("-".to_owned(), |share| format!("{share:.2}"));
+        let (least, median, most) = spread(own.iter().copied());
         println!(
-            "| {} | {} | {rate:.0}, {least:.0}, {most:.0} | {} | {} |",
+            "| {} | {} | {median:.0}, {least:.0}, {most:.0} | {} | {} |",
             way.name,
             way.text,
-            share(*rate, "raw"),
-            share(*rate, "tunnel")
+            share("raw"),
+            share("tunnel")
         );
     }
 }
 
-fn median(rates: &mut [f64]) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
+/// Least, median and most.
+fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    (values[0], values[values.len() / 2], values[values.len() - 1])
 }
 
 impl Place {
