@@ -42,6 +42,7 @@ fail() {
 laboratory_tools=(
     nft:nftables iperf3:iperf3 sshd:openssh-server ssh:openssh-client ping:iputils-ping tcpdump:tcpdump ethtool:ethtool
     nc:netcat-openbsd ip:iproute2 unshare:util-linux setpriv:util-linux ps:procps jq:jq newuidmap:uidmap curl:curl python3:python3
+    nginx:nginx-light dnsmasq:dnsmasq-base
 )
 
 missing_packages() {
@@ -66,10 +67,15 @@ hint: sudo apt-get install --no-install-recommends $missing"
     apt-get update -q
     # shellcheck disable=SC2086 # one word per package
     apt-get install -q -y --no-install-recommends $missing
-    # The tests start their own sshd inside a namespace. A server that only this script brought in must not
-    # open port 22 of the host.
-    if [[ " $missing " == *" openssh-server "* && -d /run/systemd/system ]]; then
-        systemctl disable --now ssh.service ssh.socket 2>/dev/null || true
+    # The tests start their own servers inside namespaces. One that only this script brought in must not open a
+    # port of the host.
+    if [ -d /run/systemd/system ]; then
+        if [[ " $missing " == *" openssh-server "* ]]; then
+            systemctl disable --now ssh.service ssh.socket 2>/dev/null || true
+        fi
+        if [[ " $missing " == *" nginx-light "* ]]; then
+            systemctl disable --now nginx.service 2>/dev/null || true
+        fi
     fi
 }
 

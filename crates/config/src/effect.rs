@@ -47,6 +47,7 @@ pub const NODE: &[(&str, Counts)] = &[
     ("vpn.cidr", AtRestart),
     ("vpn.address", AtOnce),
     ("vpn.mtu", AtOnce),
+    ("vpn.inbound", AtOnce),
     ("socks.listen", AtRestart),
     ("socks.allow_outside", AtRestart),
 ];

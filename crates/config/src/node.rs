@@ -120,6 +120,8 @@ pub struct Vpn {
     /// Set by hand; otherwise claimed while pairing.
     pub address: Option<Ipv4Addr>,
     pub mtu: u16,
+    /// Without an interface: whether peers reach what listens on this machine. With one, a firewall decides that.
+    pub inbound: bool,
 }
 
 /// The smallest link IPv6 may run on (RFC 8200 §5).
@@ -371,8 +373,10 @@ fn names(root: &Section<'_>) -> Result<BTreeMap<DnsLabel, PeerId>, ConfigError> 
 
 impl Vpn {
     fn read(root: &Section<'_>) -> Result<Self, ConfigError> {
-        let section =
-            root.section("vpn", &["enabled", "mode", "carrier", "interface", "cidr", "address", "mtu"])?;
+        let section = root.section(
+            "vpn",
+            &["enabled", "mode", "carrier", "interface", "cidr", "address", "mtu", "inbound"],
+        )?;
         let mtu = section.value("mtu", value::integer(MIN_MTU, MAX_MTU))?;
         let vpn = Self {
             enabled: section.value("enabled", value::boolean)?.unwrap_or(true),
@@ -382,6 +386,7 @@ impl Vpn {
             cidr: section.value("cidr", value::cidr)?.unwrap_or_else(Self::default_cidr),
             address: section.value("address", value::ipv4)?,
             mtu: mtu.map_or(DEFAULT_MTU, |mtu| mtu as u16),
+            inbound: section.value("inbound", value::boolean)?.unwrap_or(true),
         };
         vpn.check_address().map_err(|problem| section.problem("address", problem))?;
         Ok(vpn)
@@ -405,6 +410,7 @@ impl Vpn {
             ("cidr", Resolved::text(self.cidr)),
             ("address", Resolved::optional(self.address)),
             ("mtu", u64::from(self.mtu).into()),
+            ("inbound", self.inbound.into()),
         ])
     }
 }

@@ -65,6 +65,7 @@ vpn:
   cidr: 10.99.0.0/24
   address: 10.99.0.7
   mtu: 1420
+  inbound: false
 ";
 
 fn parse(text: &str) -> Result<NodeConfig, ConfigError> {
@@ -138,6 +139,7 @@ vpn:
   cidr: 10.64.0.0/16
   address: null
   mtu: 1380
+  inbound: true
 socks:
   listen: null
   allow_outside: false
@@ -170,7 +172,7 @@ fn every_key_is_read_into_its_type() {
     assert!(config.telemetry.audit.enabled && config.telemetry.metrics.listen_address.is_ipv6());
     assert_eq!(config.vpn.interface.as_str(), "tun7");
     assert_eq!(config.vpn.address, Some("10.99.0.7".parse().unwrap()));
-    assert_eq!((config.vpn.enabled, config.vpn.mtu), (false, 1420));
+    assert_eq!((config.vpn.enabled, config.vpn.mtu, config.vpn.inbound), (false, 1420, false));
 }
 
 #[test]

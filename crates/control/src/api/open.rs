@@ -24,7 +24,11 @@ pub enum OpenRequest {
     },
     /// Another network namespace's TUN device: its file follows as SCM_RIGHTS beside one byte, `o` where frames begin
     /// with a virtio header and `p` where they do not. It is carried for as long as the socket lives.
-    Exec {},
+    Exec {
+        /// Also carry what leads out of the overlay, with this host's own sockets.
+        #[serde(default)]
+        internet: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,5 +46,8 @@ pub enum OpenReport {
         /// What belongs to the overlay.
         ranges: Vec<String>,
         mtu: u16,
+        /// Where names of the Internet are looked up, where it was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resolver: Option<IpAddr>,
     },
 }

@@ -132,8 +132,7 @@ impl Controller {
                 Ok(stream) => self.add_inlet(path, peer, stream).await,
                 Err(error) => tracing::debug!(%peer, %path, %error, "hello not answered"),
             },
-            Done::Checked { alive: true, .. } => {}
-            Done::Checked { path, alive: false } => self.swarm.close(path),
+            Done::Checked { path, alive } => self.on_checked(path, alive),
             Done::Found(found) => self.on_found(found),
             Done::Invite(step) => self.on_invite_step(step).await,
             Done::Join(step) => self.on_join_step(step).await,

@@ -13,6 +13,7 @@ use crate::{
     files::Files,
     front::{Dialer, Doors},
     interface::{Interface, InterfaceSettings},
+    userspace::Inbound,
 };
 
 impl Controller {
@@ -41,10 +42,12 @@ impl Controller {
         undone.map(|()| Some(name))
     }
 
-    /// Lets peers reach `service_ports` on this host's loopback, where connections end in this process.
+    /// What peers reach on this host where connections end in this process: on its loopback `service_ports`.
     pub(super) fn open_ports(&self) {
         if let Some(network) = self.interface.as_ref().and_then(Interface::userspace) {
-            network.set_open_ports(self.files.config.service_ports.clone());
+            let config = &self.files.config;
+            let loopback = config.service_ports.clone();
+            network.set_inbound(Inbound { allowed: config.vpn.inbound, loopback });
         }
     }
 
@@ -55,8 +58,10 @@ impl Controller {
                 ApiError::new(ErrorKind::Conflict, "the overlay is down on this node").with_hint("peerup up")
             );
         };
-        let dialer =
-            interface.userspace().map_or(Dialer::Kernel, |network| Dialer::Userspace(network.clone()));
+        let dialer = match interface.userspace() {
+            Some(network) => Dialer::Userspace(network.clone()),
+            None => Dialer::Interface(interface.name().to_owned()),
+        };
         let vpn = &self.files.config.vpn;
         Ok(Doors {
             dialer,

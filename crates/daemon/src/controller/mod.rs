@@ -383,7 +383,7 @@ impl Controller {
         }
         self.note_sessions(now);
         self.node.handle_timeout(now, peerup_clock::unix());
-        self.tend_lingering(now);
+        self.tend_sessions(now);
         self.on_invite_time(now).await;
         self.on_join_time(now).await;
         self.on_surroundings_time(now);

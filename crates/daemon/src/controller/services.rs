@@ -1,16 +1,13 @@
 //! Services: what this node offers, the proxies it keeps, and the paths that sessions hold open.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use peerup_control::{
     ApiError, ErrorKind,
     api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow},
 };
 use peerup_node::PeerView;
-use peerup_services::{Exposed, Listed, OfferError, Wanted};
+use peerup_services::{Exposed, InUse, Listed, OfferError, Wanted};
 use peerup_swarm::{PathHandle, Services as Offered};
 use peerup_types::{CarrierKind, DnsLabel, PathId, PeerId};
 use peerup_wire::control::{Control, GoodbyeReason};
@@ -22,9 +19,6 @@ use crate::{
     services::{self, PROXIES, Plan, Proxy},
     view,
 };
-
-/// How often a path that only sessions use has to answer.
-const LINGER_CHECK: Duration = Duration::from_secs(5);
 
 type Reply<T> = oneshot::Sender<Result<T, ApiError>>;
 
@@ -163,24 +157,39 @@ impl Controller {
         let in_use = self.paths.get(&path).is_some_and(|known| known.handle.usage.sessions() > 0);
         if in_use && self.services.retiring.contains(&path) {
             tracing::debug!(%path, "a surplus path stays open for its sessions");
-            self.services.lingering.insert(path, peerup_clock::now() + LINGER_CHECK);
+            self.services.lingering.insert(path);
         } else {
             self.swarm.close(path);
         }
     }
 
-    /// Lets go of surplus paths whose sessions have ended, and of those that lead nowhere any more.
-    pub(super) fn tend_lingering(&mut self, now: Instant) {
-        let paths: Vec<PathId> = self.services.lingering.keys().copied().collect();
-        for path in paths {
-            let in_use = self.paths.get(&path).is_some_and(|known| known.handle.usage.sessions() > 0);
-            if !in_use {
-                self.services.lingering.remove(&path);
-                self.swarm.close(path);
-            } else if self.services.lingering[&path] <= now {
-                self.services.lingering.insert(path, now + LINGER_CHECK);
-                self.check(path);
-            }
+    /// Lets go of surplus paths whose sessions have ended, and puts to the proof what sessions alone depend on.
+    pub(super) fn tend_sessions(&mut self, now: Instant) {
+        let in_use = self.paths.iter().filter(|(_, known)| known.handle.usage.sessions() > 0);
+        let in_use: Vec<InUse> =
+            in_use.map(|(path, known)| InUse { path: *path, heard: known.handle.usage.heard() }).collect();
+        let is_idle = |path: &PathId| in_use.iter().all(|known| known.path != *path);
+        let done: Vec<PathId> = self.services.lingering.iter().copied().filter(is_idle).collect();
+        for path in done {
+            self.services.lingering.remove(&path);
+            self.swarm.close(path);
+        }
+        let asked = self.services.proofs.due(&in_use, now);
+        if asked.is_empty() {
+            return;
+        }
+        // Packets and their probes tell enough of the path that they take.
+        let active = self.node.peers().into_iter().filter_map(|view| view.path);
+        let active: BTreeSet<PathId> = active.map(|path| path.path).collect();
+        asked.into_iter().filter(|path| !active.contains(path)).for_each(|path| self.check(path));
+    }
+
+    /// A path has answered a question, or has not.
+    pub(super) fn on_checked(&mut self, path: PathId, alive: bool) {
+        if alive {
+            self.services.proofs.answered(path);
+        } else if self.services.proofs.missed(path, peerup_clock::now()) {
+            self.swarm.close(path);
         }
     }
 

@@ -2,23 +2,26 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
 use peerup_userspace::{ConnectError, Write};
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes},
     net::{TcpStream, UdpSocket},
 };
 
 use crate::userspace::{Conversation, Flow, Local, Network, pump};
 
+/// Of each direction between two sockets of the kernel.
+const BUFFER: usize = 64 << 10;
+
 #[derive(Clone)]
 pub enum Dialer {
-    /// The interface's routes lead there.
-    Kernel,
+    /// Routes lead there, over the interface of this name.
+    Interface(String),
     Userspace(Network),
 }
 
@@ -69,19 +72,14 @@ impl From<ConnectError> for DialError {
 impl Dialer {
     pub async fn dial(&self, remote: SocketAddr) -> Result<Stream, DialError> {
         match self {
-            Self::Kernel => Ok(Stream::Kernel(outside(remote).await?)),
+            Self::Interface(_) => Ok(Stream::Kernel(outside(remote).await?)),
             Self::Userspace(network) => Ok(Stream::Flow(network.connect(remote).await?)),
         }
     }
 
-    pub async fn datagrams(&self) -> io::Result<Datagrams> {
+    pub fn datagrams(&self) -> io::Result<Datagrams> {
         match self {
-            Self::Kernel => {
-                let v4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-                // A host may have no IPv6 at all.
-                let v6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).await.ok();
-                Ok(Datagrams::Kernel { v4, v6 })
-            }
+            Self::Interface(name) => Datagrams::by(Some(name)),
             Self::Userspace(network) => network
                 .bind_udp()
                 .map(Datagrams::Conversation)
@@ -109,7 +107,7 @@ impl Stream {
             Self::Kernel(mut remote) => {
                 let copied = async {
                     remote.write_all(early).await?;
-                    copy_bidirectional(&mut local, &mut remote).await
+                    copy_bidirectional_with_sizes(&mut local, &mut remote, BUFFER, BUFFER).await
                 };
                 if copied.await.is_err() {
                     // Closed in this state, a TCP socket sends a RST.
@@ -138,6 +136,18 @@ async fn write_all(flow: &Flow, mut data: &[u8]) -> Result<(), ConnectError> {
 }
 
 impl Datagrams {
+    /// To and from anywhere else.
+    pub fn outside() -> io::Result<Self> {
+        Self::by(None)
+    }
+
+    fn by(interface: Option<&str>) -> io::Result<Self> {
+        let v4 = socket(Ipv4Addr::UNSPECIFIED.into(), interface)?;
+        // A host may have no IPv6 at all.
+        let v6 = socket(Ipv6Addr::UNSPECIFIED.into(), interface).ok();
+        Ok(Self::Kernel { v4, v6 })
+    }
+
     pub async fn send(&self, to: SocketAddr, data: &[u8]) {
         // Lost where the host cannot send it, as any datagram.
         match self {
@@ -163,6 +173,20 @@ impl Datagrams {
             },
         }
     }
+}
+
+/// A socket that takes datagrams from one interface alone, where one is named: socket(7), SO_BINDTODEVICE.
+fn socket(ip: IpAddr, interface: Option<&str>) -> io::Result<UdpSocket> {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
 }
 
 /// Errors are about single datagrams sent before (ICMP), not about the socket.

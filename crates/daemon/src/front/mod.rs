@@ -27,7 +27,10 @@ use tokio::{
 
 pub use dial::Dialer;
 
-use crate::{api::NodeHandle, userspace::PrivatePort};
+use crate::{
+    api::NodeHandle,
+    userspace::{Beyond, Network, PrivatePort, RESOLVER},
+};
 
 /// A peer has to be found, reached, and to answer.
 const DIAL: Duration = Duration::from_secs(30);
@@ -50,7 +53,7 @@ impl Doors {
     fn keep_private(&self, port: u16) -> Option<PrivatePort> {
         match &self.dialer {
             Dialer::Userspace(network) => Some(network.keep_private(port)),
-            Dialer::Kernel => None,
+            Dialer::Interface(_) => None,
         }
     }
 
@@ -77,7 +80,7 @@ pub async fn open(node: &NodeHandle, request: OpenRequest) -> Result<Opening, Ap
             });
             Ok(Opening { report: OpenReport::Socks { listen }, serve })
         }
-        OpenRequest::Exec {} => exec(doors),
+        OpenRequest::Exec { internet } => exec(doors, internet),
     }
 }
 
@@ -132,7 +135,7 @@ async fn connect(node: &NodeHandle, doors: Doors, target: &str, port: u16) -> Re
     Ok(Opening { report: OpenReport::Connect { address }, serve })
 }
 
-fn exec(doors: Doors) -> Result<Opening, ApiError> {
+fn exec(doors: Doors, internet: bool) -> Result<Opening, ApiError> {
     let Dialer::Userspace(network) = doors.dialer else {
         return Err(ApiError::new(
             ErrorKind::Conflict,
@@ -144,12 +147,17 @@ fn exec(doors: Doors) -> Result<Opening, ApiError> {
         addresses: doors.addresses.iter().collect(),
         ranges: doors.ranges.iter().map(ToString::to_string).collect(),
         mtu: doors.mtu,
+        resolver: internet.then_some(RESOLVER.into()),
+    };
+    let beyond = match internet {
+        true => Beyond::Internet { addresses: doors.addresses, overlay: doors.ranges },
+        false => Beyond::Nothing,
     };
     let io = doors.io;
     let serve = Box::new(move |caller: UnixStream| {
         let Ok(caller) = caller.into_std() else { return };
         io.spawn(async move {
-            if let Err(error) = carry(&network, caller).await {
+            if let Err(error) = carry(&network, beyond, caller).await {
                 tracing::warn!(%error, "an exec session ended early");
             }
         });
@@ -158,14 +166,14 @@ fn exec(doors: Doors) -> Result<Opening, ApiError> {
 }
 
 /// Carries a namespace's device until its command has ended.
-async fn carry(network: &crate::userspace::Network, caller: StdUnixStream) -> std::io::Result<()> {
+async fn carry(network: &Network, beyond: Beyond, caller: StdUnixStream) -> std::io::Result<()> {
     let caller = UnixStream::from_std(caller)?;
     let tun = timeout(DEVICE, PassedTun::receive(&caller)).await??;
     caller.writable().await?;
     // The namespace waits for this before it starts its command.
     caller.try_write(b"r")?;
     tokio::select! {
-        error = network.carry(tun) => Err(error),
+        error = network.carry(tun, beyond) => Err(error),
         () = until_gone(caller) => Ok(()),
     }
 }

@@ -7,21 +7,21 @@
 mod copy;
 mod open;
 mod proxy;
+mod room;
 mod serve;
 mod served;
 mod side;
 mod traffic;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
 
 use arc_swap::ArcSwap;
 use futures::channel::mpsc;
-use peerup_services::Offers;
+use peerup_services::{Offers, Proofs};
 use peerup_swarm::InboundStream;
 use peerup_types::PathId;
 use tokio::runtime::Handle;
@@ -40,9 +40,10 @@ pub struct Services {
     pub served: Arc<Served>,
     /// Paths that one of the ends announced to go away.
     pub retiring: BTreeSet<PathId>,
-    /// Paths that nobody but sessions uses any more, and when each is put to the proof next: no packets and no probes
-    /// of the path machine tell whether it leads anywhere.
-    pub lingering: BTreeMap<PathId, Instant>,
+    /// Paths that nobody but sessions uses any more.
+    pub lingering: BTreeSet<PathId>,
+    /// Of the paths that sessions are on and packets are not.
+    pub proofs: Proofs,
 }
 
 impl Services {

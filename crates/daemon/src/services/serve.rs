@@ -11,22 +11,17 @@ use peerup_config::HostPort;
 use peerup_services::{Answer, Offers, Refusal};
 use peerup_swarm::{self as swarm, InboundStream, Session, Stream};
 use peerup_types::PeerId;
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     copy::{CopyError, copy},
+    room::{Place, Room},
     served::{Served, ServedSession},
     side::{Local, Remote},
 };
 
 /// Streams that wait to be looked at.
 pub const QUEUE: usize = 1024;
-/// Sessions of all peers together; more are reset. Each is one descriptor.
-const SESSIONS: usize = 4096;
 /// Connecting to the service.
 const DIAL: Duration = Duration::from_secs(10);
 /// What the other end says before a connection exists: a port, a ping.
@@ -55,23 +50,18 @@ pub async fn serve(
     offers: Arc<ArcSwap<Offers>>,
     served: Arc<Served>,
 ) {
-    let room = Arc::new(Semaphore::new(SESSIONS));
+    let room = Room::default();
     while let Some(arrived) = streams.next().await {
-        let Ok(permit) = room.clone().try_acquire_owned() else {
+        let Some(place) = room.enter(arrived.peer) else {
             tracing::debug!(peer = %arrived.peer, "a stream was reset: too many sessions");
             swarm::reset(arrived.stream);
             continue;
         };
-        tokio::spawn(answer(arrived, offers.clone(), served.clone(), permit));
+        tokio::spawn(answer(arrived, offers.clone(), served.clone(), place));
     }
 }
 
-async fn answer(
-    arrived: InboundStream,
-    offers: Arc<ArcSwap<Offers>>,
-    served: Arc<Served>,
-    _permit: OwnedSemaphorePermit,
-) {
+async fn answer(arrived: InboundStream, offers: Arc<ArcSwap<Offers>>, served: Arc<Served>, _place: Place) {
     let InboundStream { peer, protocol, stream, usage, path } = arrived;
     let session = usage.begin();
     let answered = match offers.load().answer(&peer, protocol.as_ref()) {

@@ -20,7 +20,7 @@ impl Network {
         written
     }
 
-    fn take_frame(&self, frame: &[u8]) {
+    pub(super) fn take_frame(&self, frame: &[u8]) {
         let delivery = self.with(|stack, now| stack.handle_frame(frame, now));
         if let Some((session, frame)) = delivery {
             self.deliver(session, &frame);

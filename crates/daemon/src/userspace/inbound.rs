@@ -28,7 +28,7 @@ use super::{Access, Conversation, Flow, Network, pump};
 /// Loopback answers at once; a service whose backlog is full may take a few repetitions.
 const DIAL: Duration = Duration::from_secs(10);
 /// The longest datagram.
-const DATAGRAM: usize = u16::MAX as usize;
+pub const DATAGRAM: usize = u16::MAX as usize;
 
 pub async fn serve(network: Network, mut knocking: mpsc::Receiver<Event>) {
     while let Some(event) = knocking.recv().await {
@@ -86,7 +86,11 @@ async fn converse(conversation: Conversation, access: Access, peer: SocketAddr, 
     let mut buffer = vec![0; DATAGRAM];
     // Nobody says whether a datagram is welcome but the answer to it: the next place is tried with the next one.
     for to in places(access, local) {
-        let Ok(service) = open_udp(peer, to).await else { continue };
+        let from = match to {
+            SocketAddr::V4(_) => IpAddr::V4(stand_in(peer.ip())),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let Ok(service) = open_udp(SocketAddr::new(from, 0)) else { continue };
         if !relay(&conversation, &service, to, peer, &mut buffer).await {
             return;
         }
@@ -95,7 +99,7 @@ async fn converse(conversation: Conversation, access: Access, peer: SocketAddr, 
 }
 
 /// Runs until the conversation is over, or says that nobody listens.
-async fn relay(
+pub async fn relay(
     conversation: &Conversation,
     service: &UdpSocket,
     to: SocketAddr,
@@ -123,23 +127,20 @@ async fn relay(
     }
 }
 
-/// A service on every address answers from the one that the kernel prefers, which is 127.0.0.1.
+/// A service on every address of loopback answers from the one that the kernel prefers, which is 127.0.0.1.
 fn is_answer(from: SocketAddr, to: SocketAddr) -> bool {
-    from == to || from == SocketAddr::from((Ipv4Addr::LOCALHOST, to.port()))
+    from == to || (to.ip().is_loopback() && from == SocketAddr::from((Ipv4Addr::LOCALHOST, to.port())))
 }
 
 /// Not connected, because answers come from another address; told of ICMP errors all the same (ip(7), IP_RECVERR).
-async fn open_udp(peer: SocketAddr, to: SocketAddr) -> io::Result<UdpSocket> {
-    let from = match to {
-        SocketAddr::V4(_) => IpAddr::V4(stand_in(peer.ip())),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-    };
-    let socket = UdpSocket::bind((from, 0)).await?;
-    match to {
+pub fn open_udp(from: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(from)?;
+    socket.set_nonblocking(true)?;
+    match from {
         SocketAddr::V4(_) => setsockopt(&socket, Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, Ipv6RecvErr, &true)?,
     }
-    Ok(socket)
+    UdpSocket::from_std(socket)
 }
 
 /// Where a service may be that this access reaches.

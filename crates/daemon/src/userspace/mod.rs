@@ -3,10 +3,11 @@
 //! Everything here runs on the data thread, also what other threads asked for, so the lock around the machine is never
 //! contended; it is there because tasks may be spawned from elsewhere. [`Network`] is the device that packets come
 //! from and go to ([`Device`](peerup_tun::Device)); [`inbound`] joins peers' connections to services of this host,
-//! [`pump()`] moves bytes between a connection and a local socket.
+//! [`gateway`] those of an `exec` session to the Internet, [`pump()`] moves bytes between a connection and a socket.
 
 mod device;
 mod flow;
+mod gateway;
 mod inbound;
 mod pump;
 mod sessions;
@@ -27,7 +28,9 @@ use tokio::{
 };
 
 pub use flow::{Conversation, Flow};
+pub use gateway::RESOLVER;
 pub use pump::{Local, pump};
+pub use sessions::Beyond;
 
 /// Connections of peers that wait to be looked at: as many as may be pending, and a few conversations.
 const KNOCKS: usize = 2048;
@@ -61,11 +64,25 @@ struct State {
     knocks: mpsc::Sender<Event>,
     /// Local ports that no peer reaches, the daemon's own front ends, and how many of them hold each.
     private_ports: BTreeMap<u16, usize>,
-    /// Ports that peers reach although their service listens on 127.0.0.1 alone.
-    open_ports: Vec<PortRange>,
+    inbound: Inbound,
     sleeping_until: Option<Instant>,
     tasks: Vec<AbortHandle>,
     closed: bool,
+}
+
+/// What peers may open on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound {
+    /// Whether they reach anything at all.
+    pub allowed: bool,
+    /// Ports that they reach although their service listens on 127.0.0.1 alone.
+    pub loopback: Vec<PortRange>,
+}
+
+impl Default for Inbound {
+    fn default() -> Self {
+        Self { allowed: true, loopback: Vec::new() }
+    }
 }
 
 /// Which services a peer reaches on a port.
@@ -88,6 +105,13 @@ struct Wake {
 impl Network {
     /// A network whose tasks run on `io`, the data thread's runtime.
     pub fn start(addresses: OverlayAddrs, mtu: u16, io: &Handle) -> Self {
+        let (network, knocking) = Self::new(addresses, mtu);
+        network.run(inbound::serve(network.clone(), knocking), io);
+        network
+    }
+
+    /// A network that does nothing by itself yet, and what is asked of it.
+    fn new(addresses: OverlayAddrs, mtu: u16) -> (Self, mpsc::Receiver<Event>) {
         let (knocks, knocking) = mpsc::channel(KNOCKS);
         let settings = Settings { addresses, mtu, seed: rand::random() };
         let state = State {
@@ -98,7 +122,7 @@ impl Network {
             forward: VecDeque::new(),
             knocks,
             private_ports: BTreeMap::new(),
-            open_ports: Vec::new(),
+            inbound: Inbound::default(),
             sleeping_until: None,
             tasks: Vec::new(),
             closed: false,
@@ -112,12 +136,12 @@ impl Network {
                 forwarded: Notify::new(),
             }),
         };
-        let tasks = [
-            io.spawn(inbound::serve(network.clone(), knocking)).abort_handle(),
-            io.spawn(network.clone().keep_time()).abort_handle(),
-        ];
-        network.lock().tasks.extend(tasks);
-        network
+        (network, knocking)
+    }
+
+    fn run(&self, serve: impl Future<Output = ()> + Send + 'static, io: &Handle) {
+        let tasks = [io.spawn(serve).abort_handle(), io.spawn(self.clone().keep_time()).abort_handle()];
+        self.lock().tasks.extend(tasks);
     }
 
     /// Ends every connection. Clones find nothing from here on.
@@ -141,21 +165,20 @@ impl Network {
         PrivatePort { network: self.clone(), port }
     }
 
-    /// `service_ports`: what peers reach although its service listens on 127.0.0.1 alone.
-    pub fn set_open_ports(&self, ports: Vec<PortRange>) {
-        self.lock().open_ports = ports;
+    /// What new connections and conversations may reach.
+    pub fn set_inbound(&self, inbound: Inbound) {
+        self.lock().inbound = inbound;
     }
 
     /// How a peer's connection may reach a port of this host.
     fn access(&self, port: u16) -> Access {
         let state = self.lock();
-        match (
-            state.private_ports.contains_key(&port),
-            state.open_ports.iter().any(|range| range.contains(port)),
-        ) {
-            (true, _) => Access::Never,
-            (false, true) => Access::Loopback,
-            (false, false) => Access::Wildcard,
+        if !state.inbound.allowed || state.private_ports.contains_key(&port) {
+            Access::Never
+        } else if state.inbound.loopback.iter().any(|range| range.contains(port)) {
+            Access::Loopback
+        } else {
+            Access::Wildcard
         }
     }
 
@@ -274,5 +297,16 @@ mod tests {
         assert_eq!(network.access(1080), Access::Never);
         drop(listener);
         assert_eq!(network.access(1080), Access::Wildcard);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_closed_to_its_peers_has_no_port_for_them() {
+        let addresses = OverlayAddrs { v4: None, v6: "fd00::1".parse().unwrap() };
+        let network = Network::start(addresses, 1380, &Handle::current());
+        let loopback = vec!["8000-8099".parse().unwrap()];
+        network.set_inbound(Inbound { allowed: true, loopback: loopback.clone() });
+        assert_eq!((network.access(8000), network.access(22)), (Access::Loopback, Access::Wildcard));
+        network.set_inbound(Inbound { allowed: false, loopback });
+        assert_eq!((network.access(8000), network.access(22)), (Access::Never, Access::Never));
     }
 }

@@ -2,16 +2,35 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use peerup_packet::gso::{self, VirtioNetHeader};
 use peerup_tun::{MAX_FRAME_LEN, PassedTun, VNET_HEADER_LEN};
+use peerup_types::OverlayAddrs;
 use peerup_userspace::SessionId;
+use tokio::runtime::Handle;
 
-use super::{FORWARDED, Network};
+use super::{FORWARDED, Network, gateway::Gateway};
+
+/// What lies behind a session's device besides the overlay.
+pub enum Beyond {
+    Nothing,
+    /// What is in none of the overlay's ranges.
+    Internet {
+        addresses: OverlayAddrs,
+        overlay: Vec<IpNet>,
+    },
+}
 
 impl Network {
     /// Carries the frames of `tun` until it fails. Dropped, the session ends with all its flows.
-    pub async fn carry(&self, tun: PassedTun) -> std::io::Error {
+    pub async fn carry(&self, tun: PassedTun, beyond: Beyond) -> std::io::Error {
         let tun = Arc::new(tun);
+        let gateway = match beyond {
+            Beyond::Nothing => None,
+            Beyond::Internet { addresses, overlay } => {
+                Some(Gateway::start(addresses, self.inner.mtu, overlay, tun.clone(), &Handle::current()))
+            }
+        };
         let id = self.with(|stack, _| stack.open_session());
         self.lock().sessions.insert(id, tun.clone());
         let _session = Session { network: self.clone(), id };
@@ -21,7 +40,10 @@ impl Network {
             match tun.recv(&mut buffer[room..]).await {
                 Ok(len) => {
                     buffer[..room].fill(0);
-                    self.forward(id, &mut buffer[..room + len]).await;
+                    let frame = &mut buffer[..room + len];
+                    if !gateway.as_ref().is_some_and(|gateway| gateway.take(frame)) {
+                        self.forward(id, frame).await;
+                    }
                 }
                 Err(error) => return error,
             }
@@ -52,7 +74,7 @@ impl Network {
 }
 
 /// Cut to packets where the device takes no super-packets.
-fn hand_over(tun: &PassedTun, frame: &[u8], mtu: u16) -> std::io::Result<()> {
+pub(super) fn hand_over(tun: &PassedTun, frame: &[u8], mtu: u16) -> std::io::Result<()> {
     if tun.has_vnet_header() {
         return tun.try_send(frame);
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "figures for the reader of a test's output")]
 
 mod carriers;
+mod ends;
 mod faults;
 mod idle;
 mod lan;
@@ -16,6 +17,7 @@ mod observability;
 mod pairing;
 mod paths;
 mod peerrelay;
+mod proxied;
 mod reach;
 mod refusals;
 mod rootless;

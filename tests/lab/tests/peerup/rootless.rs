@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use peerup_lab::peerup::{INVITER, JOINER, Node, Relay, User};
 use peerup_lab::tools::ssh::Sshd;
+use peerup_lab::tools::{dns, nginx};
 use peerup_lab::{Cmd, Lab, Process, Show};
 
 use crate::limits::FIRST_REPLY;
@@ -12,16 +14,16 @@ use crate::limits::FIRST_REPLY;
 const BULK: u64 = 50_000_000;
 
 /// `a` is a user's node without an interface, `b` a node with one.
-struct Rootless {
-    a: Node,
-    user: User,
-    b: Node,
+pub struct Rootless {
+    pub a: Node,
+    pub user: User,
+    pub b: Node,
     _relay: Relay,
     _lab: Lab,
 }
 
 impl Rootless {
-    fn running(name: &str) -> Self {
+    pub fn running(name: &str) -> Self {
         let mut lab = Lab::new(name).unwrap();
         let internet = lab.segment("internet", "203.0.113.0/24 2001:db8::/64").unwrap();
         let vps = lab.host("relay").unwrap().on(&internet, "203.0.113.3 2001:db8::3").unwrap();
@@ -42,9 +44,17 @@ impl Rootless {
         Self { a, user, b, _relay: relay, _lab: lab }
     }
 
-    /// A Python script on `b`, once it listens.
-    fn serve(&self, script: &str) -> Process {
-        listening(self.b.host().cmd("python3").args(["-u", "-c", script]))
+    /// On `b`: a program that answers with checksums, a web server with one page, and a DNS server with one name.
+    fn servers(&self) -> [Process; 3] {
+        let host = self.b.host();
+        let cmd = |program: &str| host.cmd(program);
+        let pages = host.dir().join("www");
+        host.ask(&format!("mkdir -p {0}; echo hello > {0}/index.html", pages.display())).unwrap();
+        [
+            listening(cmd("python3").args(["-u", "-c", DIGEST])),
+            nginx::serve(host, cmd, &pages, "80").unwrap(),
+            dns::serve(cmd, 53, "home", NAMED).unwrap(),
+        ]
     }
 
     /// The same on `a`, which the user runs.
@@ -60,18 +70,24 @@ impl Rootless {
     }
 }
 
-fn listening(server: Cmd) -> Process {
+pub fn listening(server: Cmd) -> Process {
     let server = server.show(Show::Nothing).spawn().unwrap();
     server.wait_for_line("listening", Duration::from_secs(10)).unwrap();
     server
 }
 
-fn bulk() -> u64 {
+pub fn bulk() -> u64 {
     std::env::var("PEERUP_LAB_BULK").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or(BULK)
 }
 
+/// Makes a file of that many random bytes at `~/bulk` and says its SHA-256, which tells bytes that are lost, twice or in
+/// another order.
+pub fn bulk_file(ask: impl Fn(&str) -> Result<String>) -> String {
+    ask(&format!("head -c {} /dev/urandom > ~/bulk; sha256sum < ~/bulk | cut -c1-64", bulk())).unwrap()
+}
+
 /// Answers each connection with the SHA-256 of all it sends, once it has ended its direction.
-const DIGEST: &str = "
+pub const DIGEST: &str = "
 import socket,hashlib,threading
 s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1); s.bind(('0.0.0.0',9000)); s.listen(4096)
 print('listening')
@@ -86,29 +102,14 @@ while True:
     threading.Thread(target=serve,args=(s.accept()[0],),daemon=True).start()
 ";
 
-/// A DNS server with one answer: whatever is asked for is at 192.0.2.7.
-const DNS: &str = "
-import socket
-s=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.bind(('0.0.0.0',53)); print('listening')
-while True:
-    q,a=s.recvfrom(4096)
-    s.sendto(q[:2]+b'\\x81\\x80'+q[4:6]+b'\\x00\\x01\\x00\\x00\\x00\\x00'+q[12:]+b'\\xc0\\x0c\\x00\\x01\\x00\\x01\\x00\\x00\\x00\\x3c\\x00\\x04\\xc0\\x00\\x02\\x07',a)
-";
+/// What the DNS servers say of `home`.
+const NAMED: &str = "192.0.2.7";
 
 /// A query, sent with `send(bytes)` and answered by `receive()`.
 const QUERY: &str = "
 q=b'\\x12\\x34\\x01\\x00\\x00\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x04home\\x00\\x00\\x01\\x00\\x01'
 send(q); r=receive(); assert r[:2]==q[:2] and r[-4:]==bytes([192,0,2,7]), r
 print('answered')
-";
-
-const HTTP: &str = "
-import http.server
-s=http.server.ThreadingHTTPServer(('0.0.0.0',80),http.server.BaseHTTPRequestHandler)
-def get(self):
-    self.send_response(200); self.send_header('Content-Length','6'); self.end_headers(); self.wfile.write(b'hello\\n')
-http.server.BaseHTTPRequestHandler.do_GET=get
-print('listening'); s.serve_forever()
 ";
 
 #[test]
@@ -122,10 +123,10 @@ fn a_user_without_privileges_is_reached_at_the_overlay_address() {
     b.cmd("ping").args(["-c", "2", "-i", "0.2", &v6]).run().unwrap();
 
     let _digest = pair.serve_as_user(DIGEST);
-    let sum = b.ask(&format!("head -c {0} /dev/zero | sha256sum | cut -c1-64", bulk())).unwrap();
+    let sum = bulk_file(|script| b.ask(script));
     for address in [INVITER, &v6] {
         // The end of one direction is passed on, and the answer still arrives.
-        let send = format!("head -c {} /dev/zero | nc -N {address} 9000", bulk());
+        let send = format!("nc -N {address} 9000 < ~/bulk");
         let sent = b.cmd("sh").args(["-c", &send]).deadline(Duration::from_secs(60)).run().unwrap();
         assert_eq!(sent.stdout, sum);
         println!("{} MB to {address}: {:.2} s", bulk() / 1_000_000, sent.took.as_secs_f64());
@@ -133,7 +134,14 @@ fn a_user_without_privileges_is_reached_at_the_overlay_address() {
     let refused = b.cmd("nc").args(["-v", "-w", "10", INVITER, "9999"]).try_run().unwrap();
     assert!(refused.stderr.contains("refused") && refused.took < FIRST_REPLY, "{refused}");
 
-    let _dns = pair.serve_as_user(&DNS.replace(",53))", ",5533))"));
+    let cmd = |program: &str| pair.user.cmd(program);
+    let _dns = dns::serve(cmd, 5533, "home", NAMED).unwrap();
+    let pages = pair.user.home().join("www");
+    pair.user.ask(&format!("mkdir -p {0}; echo hello > {0}/index.html", pages.display())).unwrap();
+    let _web = nginx::serve(pair.a.host(), cmd, &pages, "8080").unwrap();
+    for url in [format!("http://{INVITER}:8080/"), format!("http://[{v6}]:8080/")] {
+        assert_eq!(b.ask(&format!("curl -sSg {url}")).unwrap(), "hello\n");
+    }
     let udp = format!(
         "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(5)
 s.connect(('{INVITER}',5533)); send=s.send; receive=lambda: s.recv(4096)\n{QUERY}
@@ -148,9 +156,9 @@ except ConnectionRefusedError: print('refused')"
 #[test]
 fn a_user_without_privileges_reaches_peers_through_nc_and_the_proxy() {
     let pair = Rootless::running("rootless-reaches");
-    let (_digest, _http, _dns) = (pair.serve(DIGEST), pair.serve(HTTP), pair.serve(DNS));
-    let sum = pair.user.ask(&format!("head -c {} /dev/zero | sha256sum | cut -c1-64", bulk())).unwrap();
-    let sent = pair.shell(&format!("head -c {} /dev/zero | $PEERUP nc b 9000", bulk())).run().unwrap();
+    let _servers = pair.servers();
+    let sum = bulk_file(|script| pair.user.ask(script));
+    let sent = pair.shell("$PEERUP nc b 9000 < ~/bulk").run().unwrap();
     assert_eq!(sent.stdout, sum);
     println!("{} MB through nc: {:.2} s", bulk() / 1_000_000, sent.took.as_secs_f64());
     let refused = pair.a.cmd(["nc", JOINER, "9999"]).unwrap().try_run().unwrap();
@@ -164,6 +172,10 @@ fn a_user_without_privileges_reaches_peers_through_nc_and_the_proxy() {
             assert_eq!(pair.user.ask(&curl).unwrap(), "hello\n", "{curl}");
         }
     }
+    let socks = "nc -N -X 5 -x 127.0.0.1:1080 10.64.0.2 9000 < ~/bulk";
+    let sent = pair.user.cmd("sh").args(["-c", socks]).deadline(Duration::from_secs(60)).run().unwrap();
+    assert_eq!(sent.stdout, sum);
+    println!("{} MB through SOCKS5: {:.2} s", bulk() / 1_000_000, sent.took.as_secs_f64());
     let outside = "curl -sS --socks5-hostname 127.0.0.1:1080 http://203.0.113.22/";
     assert!(pair.user.ask(outside).is_err(), "what is outside is refused");
     let udp = format!(
@@ -178,7 +190,7 @@ send=lambda q: s.send(b'\\x00\\x00\\x00\\x03\\x01b\\x00\\x35'+q); receive=lambda
 #[test]
 fn a_user_runs_real_programs_in_a_network_that_is_only_the_overlay() {
     let pair = Rootless::running("rootless-exec");
-    let (_digest, _http, _dns) = (pair.serve(DIGEST), pair.serve(HTTP), pair.serve(DNS));
+    let _servers = pair.servers();
     let exec = |words: &[&str]| pair.a.cmd([&["exec", "--"], words].concat()).unwrap();
     let closed = exec(&["true"]).try_run().unwrap();
     if closed.code != Some(0) {
@@ -190,9 +202,8 @@ fn a_user_runs_real_programs_in_a_network_that_is_only_the_overlay() {
     let v6 = pair.b.status().unwrap().own_ips().into_iter().find(|ip| ip.contains(':')).unwrap();
     exec(&["ping", "-c", "2", "-i", "0.2", &v6]).run().unwrap();
     assert_eq!(exec(&["curl", "-sS", "http://b.peerup/"]).run().unwrap().stdout, "hello\n");
-    let sum = pair.user.ask(&format!("head -c {} /dev/zero | sha256sum | cut -c1-64", bulk())).unwrap();
-    let send = format!("head -c {} /dev/zero | nc -N b 9000", bulk());
-    let sent = exec(&["sh", "-c", &send]).deadline(Duration::from_secs(60)).run().unwrap();
+    let sum = bulk_file(|script| pair.user.ask(script));
+    let sent = exec(&["sh", "-c", "nc -N b 9000 < ~/bulk"]).deadline(Duration::from_secs(60)).run().unwrap();
     assert_eq!(sent.stdout, sum);
     println!("{} MB through exec: {:.2} s", bulk() / 1_000_000, sent.took.as_secs_f64());
     let udp = format!(
@@ -204,6 +215,59 @@ s.connect(('b',53)); send=s.send; receive=lambda: s.recv(4096)\n{QUERY}"
     assert_ne!(outside.code, Some(0), "nothing but the overlay is reachable");
     assert_eq!(exec(&["sh", "-c", "exit 7"]).try_run().unwrap().code, Some(7));
     assert_eq!(exec(&["id", "-u"]).run().unwrap().stdout.trim(), "1000");
+}
+
+#[test]
+fn a_user_runs_programs_that_reach_the_overlay_and_the_internet() {
+    let pair = Rootless::running("rootless-internet");
+    let _servers = pair.servers();
+    let a = pair.a.host();
+    // As with systemd-resolved: the resolver of the host listens on the host's loopback.
+    a.ask("test -e /etc/resolv.conf && echo nameserver 127.0.0.1 > /etc/resolv.conf").unwrap();
+    let _resolver = dns::serve(|program| a.cmd(program), 53, "www.example", "203.0.113.22").unwrap();
+    pair.user.open_tun().unwrap();
+    let exec = |words: &[&str]| pair.a.cmd([&["exec", "--with-internet", "--"], words].concat()).unwrap();
+    for host in ["www.example", "203.0.113.22", "[2001:db8::22]", "b.peerup", JOINER] {
+        let page = exec(&["curl", "-sSg", "--max-time", "20", &format!("http://{host}/")]).run().unwrap();
+        assert_eq!(page.stdout, "hello\n", "{host}");
+    }
+    for host in ["203.0.113.22", "2001:db8::22", "b"] {
+        exec(&["ping", "-c", "2", "-i", "0.2", host]).run().unwrap();
+    }
+    let nobody = exec(&["ping", "-c", "1", "-W", "1", "203.0.113.99"]).try_run().unwrap();
+    assert_ne!(nobody.code, Some(0), "{nobody}");
+    let sum = bulk_file(|script| pair.user.ask(script));
+    let sent = exec(&["sh", "-c", "nc -N 203.0.113.22 9000 < ~/bulk"])
+        .deadline(Duration::from_secs(60))
+        .run()
+        .unwrap();
+    assert_eq!(sent.stdout, sum);
+    let udp = format!(
+        "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); s.settimeout(5)
+s.connect(('203.0.113.22',53)); send=s.send; receive=lambda: s.recv(4096)\n{QUERY}"
+    );
+    assert_eq!(exec(&["python3", "-c", &udp]).run().unwrap().stdout, "answered\n");
+    let refused = exec(&["nc", "-v", "-w", "10", "203.0.113.22", "9999"]).try_run().unwrap();
+    assert!(refused.stderr.contains("refused") && refused.took < FIRST_REPLY, "{refused}");
+    // The other stack is this command's alone: without it nothing but the overlay is there.
+    let closed =
+        pair.a.cmd(["exec", "--", "curl", "-sS", "--max-time", "2", "http://203.0.113.22/"]).unwrap();
+    assert_ne!(closed.try_run().unwrap().code, Some(0));
+}
+
+#[test]
+fn a_node_that_is_closed_to_its_peers_still_reaches_them() {
+    let pair = Rootless::running("rootless-closed");
+    let (_digest, _servers) = (pair.serve_as_user(DIGEST), pair.servers());
+    let b = pair.b.host();
+    let knock = || b.cmd("nc").args(["-N", "-v", "-w", "10", INVITER, "9000"]).try_run().unwrap();
+    assert_eq!(knock().stdout.trim().len(), 64, "open by default");
+    pair.a.peerup(["config", "set", "vpn.inbound", "false"]).unwrap();
+    let closed = || knock().stderr.contains("refused");
+    b.wait_until("the node is closed", Duration::from_secs(10), closed).unwrap();
+    b.cmd("ping").args(["-c", "1", INVITER]).run().unwrap();
+    let page = pair.shell("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | $PEERUP nc b 80 | tail -1").run().unwrap();
+    assert_eq!(page.stdout, "hello\n");
 }
 
 #[test]
@@ -286,10 +350,13 @@ impl Rootless {
 fn a_node_without_an_interface_keeps_up_with_one() {
     let pair = peerup_lab::peerup::Pair::direct("rootless-speed", crate::neighbours).unwrap();
     let _digest = listening(pair.a.host().cmd("python3").args(["-u", "-c", DIGEST]));
-    let send = format!("head -c {} /dev/zero | nc -N {INVITER} 9000", bulk());
+    let sum = bulk_file(|script| pair.b.host().ask(script));
+    let send = format!("nc -N {INVITER} 9000 < ~/bulk");
     let transfer = || {
         let sent = pair.b.host().cmd("sh").args(["-c", &send]).deadline(Duration::from_secs(60));
-        sent.run().unwrap().took.as_secs_f64()
+        let sent = sent.run().unwrap();
+        assert_eq!(sent.stdout, sum);
+        sent.took.as_secs_f64()
     };
     let with_interface = transfer();
     pair.a.down().unwrap();

@@ -4,37 +4,25 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use peerup_lab::peerup::{JOINER, Node, Pair};
+use peerup_lab::tools::nginx;
 use peerup_lab::tools::ping::pings;
 use peerup_lab::tools::ssh::Sshd;
 use peerup_lab::{Cmd, Host, Process, Show, Signal};
 use serde_json::Value;
 
 use crate::limits::{DIRECT, REMOVED_PEER_CLOSES};
+use crate::rootless::{DIGEST, bulk, bulk_file, listening};
 
 const SOON: Duration = Duration::from_secs(15);
 
 /// A web server on the host's loopback, for a directory of its own.
-fn web(host: &Host, port: u16) -> Process {
-    let dir = host.dir().join("www");
-    host.ask(&format!("mkdir -p {}", dir.display())).unwrap();
-    let (port, dir) = (port.to_string(), dir.display().to_string());
-    let server = host.cmd("python3").show(Show::Nothing).args([
-        "-u",
-        "-m",
-        "http.server",
-        &port,
-        "--bind",
-        "127.0.0.1",
-        "--directory",
-        &dir,
-    ]);
-    let server = server.spawn().unwrap();
-    server.wait_for_line("Serving", SOON).unwrap();
-    server
+pub fn web(host: &Host, port: u16) -> Process {
+    let listen = format!("127.0.0.1:{port}");
+    nginx::serve(host, |program| host.cmd(program), &host.dir().join("www"), &listen).unwrap()
 }
 
 /// `peerup proxy`, and the address it listens on.
-fn proxy(node: &Node, target: &str, service: &str) -> Result<(Process, String)> {
+pub fn proxy(node: &Node, target: &str, service: &str) -> Result<(Process, String)> {
     let mut process = node.cmd(["proxy", target, service, "0", "--json"])?.spawn()?;
     process.close_stdin();
     let line = process.wait_for_first_line(SOON).context("waiting for the proxy")?;
@@ -167,6 +155,25 @@ impl<'n> Plain<'n> {
         ];
         let cmd = self.0.host().cmd("setpriv").args(drop).arg(program).args(words);
         cmd.env("XDG_RUNTIME_DIR", "/tmp").deadline(Duration::from_secs(40))
+    }
+}
+
+#[test]
+fn much_arrives_whole_through_a_proxy_and_a_socks_proxy() {
+    let pair = Pair::direct("proxy-bulk", crate::neighbours).unwrap();
+    let (a, b) = (&pair.a, &pair.b);
+    let _digest = listening(b.host().cmd("python3").args(["-u", "-c", DIGEST]));
+    b.peerup(["service", "add", "digest", "9000"]).unwrap();
+    let (_proxy, address) = proxy(a, "b", "digest").unwrap();
+    let mut socks = a.cmd(["socks", "1080"]).unwrap().spawn().unwrap();
+    socks.close_stdin();
+    socks.wait_for_line("SOCKS5", SOON).unwrap();
+    let sum = bulk_file(|script| a.host().ask(script));
+    for way in [address.replace(':', " "), format!("-X 5 -x 127.0.0.1:1080 {JOINER} 9000")] {
+        let send = format!("nc -N {way} < ~/bulk");
+        let sent = a.host().cmd("sh").args(["-c", &send]).deadline(Duration::from_secs(60)).run().unwrap();
+        assert_eq!(sent.stdout, sum, "{way}");
+        println!("{} MB through {way}: {:.2} s", bulk() / 1_000_000, sent.took.as_secs_f64());
     }
 }
 

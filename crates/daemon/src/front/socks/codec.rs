@@ -45,8 +45,11 @@ pub struct Destination {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     Connect(Destination),
-    /// The client's own idea of its address is no use and is not kept.
-    UdpAssociate,
+    /// From which of its ports the client will send; `None` where it does not know yet (RFC 1928 §7). Its own idea of
+    /// its address is not kept: where the connection comes from is.
+    UdpAssociate {
+        port: Option<u16>,
+    },
     /// BIND, or a number that no standard has.
     Unsupported,
 }
@@ -101,7 +104,7 @@ pub fn request(bytes: &[u8]) -> Parsed<Request> {
     let Some((destination, used)) = destination(&bytes[3..])? else { return Ok(None) };
     let request = match command {
         CONNECT => Request::Connect(destination),
-        UDP_ASSOCIATE => Request::UdpAssociate,
+        UDP_ASSOCIATE => Request::UdpAssociate { port: Some(destination.port).filter(|port| *port != 0) },
         _ => Request::Unsupported,
     };
     Ok(Some((request, 3 + used)))
@@ -217,7 +220,9 @@ mod tests {
         let mut v6 = b"\x05\x03\x00\x04".to_vec();
         v6.extend([0xfd; 16]);
         v6.extend([0, 53]);
-        assert_eq!(request(&v6), Ok(Some((Request::UdpAssociate, v6.len()))));
+        assert_eq!(request(&v6), Ok(Some((Request::UdpAssociate { port: Some(53) }, v6.len()))));
+        let unknown = b"\x05\x03\x00\x01\0\0\0\0\0\0";
+        assert_eq!(request(unknown), Ok(Some((Request::UdpAssociate { port: None }, unknown.len()))));
         // An address in the clothes of a name.
         let dressed = b"\x05\x01\x00\x03\x09127.0.0.1\x00\x50";
         let Ok(Some((Request::Connect(got), _))) = request(dressed) else { panic!("a request") };

@@ -144,7 +144,7 @@ impl Proxy {
                 }
                 Err(why) => client.stream.write_all(&codec::reply(why.socks(), nowhere)).await?,
             },
-            Request::UdpAssociate => udp::associate(self, client).await?,
+            Request::UdpAssociate { port } => udp::associate(self, client, port).await?,
             Request::Unsupported => {
                 client.stream.write_all(&codec::reply(Reply::CommandNotSupported, nowhere)).await?;
             }
