@@ -381,10 +381,11 @@ fn swarm(
             relaying: member.then(|| relay_limits(&files.config.network.relaying)),
         },
         authorized_protocols: if member {
-            vec![protocol::TUN, protocol::INVITE]
+            vec![protocol::TUN, protocol::INVITE, protocol::PEER_NOTIFY]
         } else {
             vec![protocol::INVITE]
         },
+        infrastructure_protocols: vec![protocol::PEER_NOTIFY],
         guest_protocols: vec![protocol::INVITE],
         services,
         io,

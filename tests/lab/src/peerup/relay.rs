@@ -77,6 +77,15 @@ impl Relay {
         Ok(())
     }
 
+    /// Codes of a new group, one for each machine.
+    pub fn pair(&self, count: usize) -> Result<Vec<String>> {
+        let (config, count) = (self.config().display().to_string(), count.to_string());
+        let made = self.relay(&["pair", "--count", &count, "--json", "--config", &config])?.run()?;
+        let made: serde_json::Value = serde_json::from_str(&made.stdout)?;
+        let codes = made["codes"].as_array().context("no codes")?;
+        codes.iter().map(|code| Ok(code.as_str().context("no text")?.to_owned())).collect()
+    }
+
     pub fn deauthorize(&self, peer: &str) -> Result<()> {
         let config = self.config().display().to_string();
         self.relay(&["deauthorize", peer, "--config", &config])?.run()?;
