@@ -4,7 +4,9 @@
 #![expect(clippy::print_stdout, reason = "figures for the reader of a test's output")]
 
 mod carriers;
+mod disk;
 mod faults;
+mod groups;
 mod idle;
 mod lan;
 mod limits;
