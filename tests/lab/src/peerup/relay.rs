@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::peerup;
+use super::{node::rss_mib, peerup};
 use crate::host::Host;
 use crate::logs;
 use crate::process::{Cmd, Process, Show};
@@ -90,6 +90,13 @@ impl Relay {
         let config = self.config().display().to_string();
         self.relay(&["deauthorize", peer, "--config", &config])?.run()?;
         Ok(())
+    }
+
+    /// Resident memory of the server in MiB.
+    pub fn rss_mib(&self) -> Result<f64> {
+        let mut programs = self.host.programs().into_iter();
+        let (pid, _) = programs.find(|(_, line)| line.contains(" relay serve ")).context("no relay runs")?;
+        rss_mib(pid)
     }
 
     /// The address that `peerup init --relay` takes.
