@@ -5,14 +5,15 @@ use std::path::Path;
 
 use peerup_config::{
     MAX_TEXT, NodeConfig,
+    commit::{CommitError, State},
     edit::{EditError, Edited},
 };
 use peerup_control::{Client, ClientError, Runtime};
-use peerup_service::files::{EditFileError, edit_private};
+use peerup_service::files::{ConfigStore, EditFileError, edit_private};
 
 use crate::{
     command::block_on,
-    failure::Failure,
+    failure::{Exit, Failure},
     place::{NodeFiles, directory, in_file},
 };
 
@@ -30,6 +31,7 @@ pub fn edit_node(
     node: &NodeFiles,
     change: impl FnOnce(&str, &NodeConfig) -> Result<Edited, Failure>,
 ) -> Result<bool, Failure> {
+    refuse_on_probation(&node.file)?;
     let changed = edit_file(&node.file, |text| {
         let parse =
             |text| NodeConfig::parse(text, directory(&node.file)).map_err(|error| in_file(&node.file, error));
@@ -45,6 +47,17 @@ pub fn edit_node(
     Ok(changed)
 }
 
+/// What is changed now would be lost when the change on probation is taken back.
+fn refuse_on_probation(file: &Path) -> Result<(), Failure> {
+    let state = ConfigStore::beside(file).settle(peerup_clock::since_epoch());
+    match state.map_err(|error| Failure::of(&error).or_hint(error.hint()))? {
+        State::Pending { .. } => Err(Failure::of(&CommitError::AlreadyPending)
+            .exit(Exit::Conflict)
+            .or_hint(CommitError::AlreadyPending.hint())),
+        State::Settled | State::Expired => Ok(()),
+    }
+}
+
 /// The same for any file; what the new text says is for `change` to check.
 pub fn edit_file(file: &Path, change: impl FnOnce(&str) -> Result<Edited, Failure>) -> Result<bool, Failure> {
     let text = |edited| match edited {
@@ -57,7 +70,7 @@ pub fn edit_file(file: &Path, change: impl FnOnce(&str) -> Result<Edited, Failur
 pub fn failed(error: EditFileError<Failure>) -> Failure {
     match error {
         EditFileError::Change(failure) => failure,
-        EditFileError::Lock { source, .. } => Failure::of(&source),
+        EditFileError::Lock { source, .. } => source.into(),
         EditFileError::Read(error) => error.into(),
         EditFileError::NotText { path } => {
             Failure::new(format!("{}: this is not UTF-8 text", path.display()))

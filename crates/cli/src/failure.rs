@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io, process::ExitCode};
 
 use peerup_config::{AddressError, ConfigError, RelayInputError};
 use peerup_control::{ApiError, ClientError, ErrorKind};
-use peerup_service::files::{PrivateFileError, WriteError};
+use peerup_service::files::{LockError, PrivateFileError, WriteError};
 use peerup_trust::authorized_keys;
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ impl From<ErrorKind> for Exit {
     fn from(kind: ErrorKind) -> Self {
         match kind {
             ErrorKind::Failure | ErrorKind::NotFound | ErrorKind::Unreachable => Self::Failure,
-            ErrorKind::BadRequest => Self::Usage,
+            ErrorKind::BadRequest | ErrorKind::TooLarge => Self::Usage,
             ErrorKind::NotRunning => Self::NotRunning,
             ErrorKind::Conflict => Self::Conflict,
             ErrorKind::NotAuthenticated | ErrorKind::NotAuthorised => Self::NotAuthorised,
@@ -171,6 +171,12 @@ impl From<ClientError> for Failure {
 
 impl From<PrivateFileError> for Failure {
     fn from(error: PrivateFileError) -> Self {
+        Self::of(&error).or_hint(error.hint())
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
         Self::of(&error).or_hint(error.hint())
     }
 }

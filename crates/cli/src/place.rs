@@ -213,7 +213,12 @@ pub fn read_keys_text(file: &Path) -> Result<String, Failure> {
 
 /// As a daemon reads it, which refuses one that others can read; a missing one is empty.
 pub fn read_private_keys_text(file: &Path) -> Result<String, Failure> {
-    match read_private(file, authorized_keys::MAX_BYTES as u64) {
+    read_private_or_empty(file, authorized_keys::MAX_BYTES as u64)
+}
+
+/// A private file of ours; a missing one is empty.
+pub fn read_private_or_empty(file: &Path, limit: u64) -> Result<String, Failure> {
+    match read_private(file, limit) {
         Ok(bytes) => String::from_utf8(bytes)
             .map_err(|_| Failure::new(format!("{}: this is not UTF-8 text", file.display()))),
         Err(error) if error.is_missing() => Ok(String::new()),
@@ -238,7 +243,7 @@ pub fn edit_keys<E: Into<Failure>>(
     file: &Path,
     edit: impl FnOnce(&mut AuthorizedKeys) -> Result<(), E>,
 ) -> Result<(), Failure> {
-    let _alone = lock_edits(file).map_err(|error| Failure::of(&error))?;
+    let _alone = lock_edits(file)?;
     let mut keys = parse_keys_text(file, &read_keys_text(file)?)?;
     edit(&mut keys).map_err(Into::into)?;
     Ok(write_private_atomic(file, keys.to_text().as_bytes())?)

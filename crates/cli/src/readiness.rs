@@ -93,7 +93,7 @@ impl Readiness {
         match self.peers.as_slice() {
             [] => terminal.note("next     peerup invite   here, then peerup join CODE on the other machine"),
             peers => {
-                terminal.line(format_args!("peers    {}", peers.join(", ")))?;
+                terminal.line(format_args!("peers    {}", some_of(peers)))?;
                 if self.is_userspace() {
                     reach(&peers[0]).iter().try_for_each(|line| terminal.note(line))?;
                 }
@@ -103,9 +103,25 @@ impl Readiness {
     }
 }
 
+/// As many names as fit a line or two.
+fn some_of(peers: &[String]) -> String {
+    const SHOWN: usize = 10;
+    match peers.len().checked_sub(SHOWN) {
+        None | Some(0) => peers.join(", "),
+        Some(more) => format!("{} and {more} more", peers[..SHOWN].join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_peers_are_counted_rather_than_listed() {
+        let peers: Vec<String> = (1..=12).map(|number| number.to_string()).collect();
+        assert_eq!(some_of(&peers[..10]), "1, 2, 3, 4, 5, 6, 7, 8, 9, 10");
+        assert_eq!(some_of(&peers), "1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more");
+    }
 
     #[test]
     fn readiness_and_failure_survive_the_pipe_in_one_line() {

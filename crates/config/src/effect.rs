@@ -67,6 +67,26 @@ pub const RELAY: &[(&str, Counts)] = &[
     ("telemetry.*", AtRestart),
 ];
 
+/// Keys of a node that decide whether this machine can be reached through the overlay, and at which address.
+const REACH: &[&str] = &[
+    "identity.key_file",
+    "network.listen_addresses",
+    "relay.addresses",
+    "discovery.network",
+    "security.*",
+    "vpn.enabled",
+    "vpn.mode",
+    "vpn.interface",
+    "vpn.cidr",
+    "vpn.address",
+];
+
+/// Changed keys of a node that can end a connection through the overlay, now or at the next start.
+pub fn cutting(old: &Resolved, new: &Resolved) -> Vec<String> {
+    let cuts = |key: &String| REACH.iter().any(|pattern| covers(pattern, key));
+    changed(old, new).into_iter().filter(cuts).collect()
+}
+
 /// The keys whose values differ.
 pub fn changed(old: &Resolved, new: &Resolved) -> Vec<String> {
     let mut keys = Vec::new();
@@ -81,11 +101,14 @@ pub fn waiting(table: &[(&str, Counts)], old: &Resolved, new: &Resolved) -> Vec<
 }
 
 pub fn counts(table: &[(&str, Counts)], key: &str) -> Option<Counts> {
-    let covers = |pattern: &str| match pattern.strip_suffix('*') {
+    table.iter().find(|(pattern, _)| covers(pattern, key)).map(|(_, counts)| *counts)
+}
+
+fn covers(pattern: &str, key: &str) -> bool {
+    match pattern.strip_suffix('*') {
         Some(section) => key.starts_with(section) || key == section.trim_end_matches('.'),
         None => key == pattern,
-    };
-    table.iter().find(|(pattern, _)| covers(pattern)).map(|(_, counts)| *counts)
+    }
 }
 
 fn collect(path: &str, old: Option<&Resolved>, new: Option<&Resolved>, keys: &mut Vec<String>) {
@@ -141,6 +164,20 @@ mod tests {
                 let row = [(*pattern, *counts)];
                 assert!(keys.iter().any(|key| super::counts(&row, key).is_some()), "{pattern} is no key");
             }
+        }
+    }
+
+    #[test]
+    fn what_can_cut_a_session_is_told_apart_from_what_cannot() {
+        let old = node("version: 1");
+        let new = node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\ntelemetry: {audit: {enabled: true}}");
+        assert_eq!(cutting(&old, &new), ["vpn.cidr"]);
+        let new = node("security: {authorized_keys_file: other}\nservices: {ssh: {local_address: 'localhost:22'}}");
+        assert_eq!(cutting(&old, &new), ["security.authorized_keys_file"]);
+        for pattern in REACH {
+            let row = [(*pattern, AtOnce)];
+            let named = NODE.iter().any(|(key, _)| counts(&row, key).is_some() || covers(key, pattern));
+            assert!(named, "{pattern} is no key");
         }
     }
 

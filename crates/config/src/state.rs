@@ -24,6 +24,8 @@ pub struct StatePaths {
     pub addresses: PathBuf,
     /// What a reader of the metrics shows when they are served beyond loopback.
     pub metrics_token: PathBuf,
+    /// Groups of relays that this node has joined.
+    pub groups: PathBuf,
     /// Host changes still to be undone.
     pub netcfg_journal: PathBuf,
     /// The underlay port, picked once so that NAT mappings and firewall rules last.
@@ -34,9 +36,9 @@ pub struct StatePaths {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayStatePaths {
     pub dir: PathBuf,
-    pub socket: PathBuf,
-    pub cookie: PathBuf,
     pub lock: PathBuf,
+    /// Groups whose pairing codes are open.
+    pub pairing: PathBuf,
     /// As a node's.
     pub metrics_token: PathBuf,
     /// Snapshots that `relay setup` takes before it replaces files.
@@ -50,13 +52,14 @@ impl StatePaths {
         let dir = directory(config_file);
         let at = |name: &str| dir.join(name);
         Self {
-            socket: socket(&dir, "peerup.sock", "peerup", runtime_dir),
+            socket: socket(&dir, runtime_dir),
             cookie: at(".daemon-cookie"),
             lock: at(".peerup.lock"),
             log: at("peerup.log"),
             peers: at("peers.yaml"),
             addresses: at("addresses.json"),
             metrics_token: at(".metrics-token"),
+            groups: at(".pairing-groups"),
             netcfg_journal: at(".netcfg-journal.json"),
             listen_port: at(".listen-port"),
             dir,
@@ -70,14 +73,12 @@ impl StatePaths {
 }
 
 impl RelayStatePaths {
-    /// As [`StatePaths::beside`].
-    pub fn beside(config_file: &Path, runtime_dir: Option<&Path>) -> Self {
+    pub fn beside(config_file: &Path) -> Self {
         let dir = directory(config_file);
         let at = |name: &str| dir.join(name);
         Self {
-            socket: socket(&dir, ".relay-admin.sock", "peerup-relay", runtime_dir),
-            cookie: at(".relay-admin.cookie"),
             lock: at(".relay-server.lock"),
+            pairing: at(".relay-pairing"),
             metrics_token: at(".metrics-token"),
             backups: at("backups"),
             dir,
@@ -92,11 +93,11 @@ fn directory(config_file: &Path) -> PathBuf {
     }
 }
 
-fn socket(dir: &Path, name: &str, prefix: &str, runtime_dir: Option<&Path>) -> PathBuf {
-    let beside = dir.join(name);
+fn socket(dir: &Path, runtime_dir: Option<&Path>) -> PathBuf {
+    let beside = dir.join("peerup.sock");
     match runtime_dir {
         Some(runtime) if beside.as_os_str().len() > MAX_SOCKET_PATH => {
-            runtime.join(format!("{prefix}-{:016x}.sock", fnv1a(dir.as_os_str().as_encoded_bytes())))
+            runtime.join(format!("peerup-{:016x}.sock", fnv1a(dir.as_os_str().as_encoded_bytes())))
         }
         Some(_) | None => beside,
     }
@@ -120,8 +121,8 @@ mod tests {
         assert_eq!(paths.socket, Path::new("/home/a/.config/peerup/peerup.sock"));
         assert_eq!(paths.listen_port, Path::new("/home/a/.config/peerup/.listen-port"));
         assert_eq!(StatePaths::beside(Path::new("peerup.yaml"), None).log, Path::new("./peerup.log"));
-        let relay = RelayStatePaths::beside(Path::new("/srv/relay-server.yaml"), None);
-        assert_eq!(relay.socket, Path::new("/srv/.relay-admin.sock"));
+        let relay = RelayStatePaths::beside(Path::new("/srv/relay-server.yaml"));
+        assert_eq!(relay.pairing, Path::new("/srv/.relay-pairing"));
     }
 
     #[test]

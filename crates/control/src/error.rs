@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorKind {
     Failure,
     BadRequest,
+    /// The request body is larger than 1 MiB.
+    TooLarge,
     /// No cookie, or not the cookie of this start of the daemon.
     NotAuthenticated,
     /// Known, but not allowed: a uid the daemon does not serve, a peer outside `authorized_keys`.
@@ -26,6 +28,7 @@ impl ErrorKind {
         match self {
             Self::Failure => 500,
             Self::BadRequest => 400,
+            Self::TooLarge => 413,
             Self::NotAuthenticated => 401,
             Self::NotAuthorised => 403,
             Self::NotFound => 404,
@@ -40,7 +43,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Failure | Self::NotFound | Self::Unreachable => 1,
-            Self::BadRequest => 2,
+            Self::BadRequest | Self::TooLarge => 2,
             Self::NotRunning => 4,
             Self::Conflict => 5,
             Self::NotAuthenticated | Self::NotAuthorised => 6,

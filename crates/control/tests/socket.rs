@@ -177,8 +177,13 @@ async fn a_body_over_the_limit_is_refused() {
         body.len()
     );
     let answer = daemon.raw(&[head.as_bytes(), body.as_bytes()].concat()).await;
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert!(answer.contains("1 MiB"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("1 MiB") && answer.contains(r#""kind":"too-large""#), "{answer}");
+    // The same without a length that says so beforehand.
+    let head = head.replace(&format!("Content-Length: {}", body.len()), "Transfer-Encoding: chunked");
+    let chunked = format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let answer = daemon.raw(chunked.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     daemon.stop().await;
 }
 

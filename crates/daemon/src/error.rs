@@ -85,6 +85,8 @@ impl DaemonError {
             Self::Peers { path, .. } => {
                 Some(format!("move {} away; peers tell each other their addresses again", path.display()))
             }
+            Self::EditLocked { source, .. } => source.hint(),
+            Self::Locked(error @ peerup_service::files::LockError::Io { .. }) => error.hint(),
             Self::Locked(_) => Some("peerup status, or peerup down to stop it".into()),
             Self::Range(peerup_netcfg::RangeError::Conflict(conflict)) => Some(conflict.hint()),
             Self::Tun(error) => Some(error.hint().into()),
@@ -96,7 +98,6 @@ impl DaemonError {
             Self::Exhausted(_) | Self::Prefix(_) => Some("choose a larger vpn.cidr".into()),
             Self::Range(_)
             | Self::NotText { .. }
-            | Self::EditLocked { .. }
             | Self::Token(_)
             | Self::Privileges(_)
             | Self::Swarm(_)

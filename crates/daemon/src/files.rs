@@ -9,7 +9,7 @@ use peerup_config::{NodeConfig, PeerAddr, Service, StatePaths, edit};
 use peerup_membership::Membership;
 use peerup_node::Member;
 use peerup_service::files::{
-    EditFileError, PrivateFileError, edit_private, read_private, write_private_atomic,
+    ConfigStore, EditFileError, PrivateFileError, edit_private, read_private, write_private_atomic,
 };
 use peerup_services::Exposed;
 use peerup_trust::{authorized_keys::AuthorizedKeys, identity};
@@ -92,14 +92,15 @@ impl Files {
         Ok(write_private_atomic(&self.state.peers, membership.to_yaml().as_bytes())?)
     }
 
-    /// Adds what pairing learned to the configuration: a name for the peer, and relays.
+    /// Adds what pairing learned to the configuration: a name for the peer, and relays. They stay when a change on
+    /// probation is taken back.
     pub fn learn(
         &mut self,
         name: Option<(&DnsLabel, PeerId)>,
         relays: &[PeerAddr],
     ) -> Result<(), DaemonError> {
         let path = self.config_file.clone();
-        let changed = edit_private(&path, TEXT_LIMIT, Some(""), |before| {
+        let changed = ConfigStore::beside(&path).amend(|before| {
             let mut text = before.to_owned();
             if let Some((name, peer)) = name {
                 text = edit::set_name(&text, name, peer)?.text_or(text);
@@ -140,7 +141,7 @@ impl Files {
         let Exposed { local_address, allowed_peers } = service;
         let (local_address, allowed_peers) = (local_address.clone(), allowed_peers.clone());
         let service = Service { enabled: true, local_address, protocol: None, allowed_peers };
-        let changed = edit_private(&path, TEXT_LIMIT, None, |text| match service.set(text, name)? {
+        let changed = ConfigStore::beside(&path).amend(|text| match service.set(text, name)? {
             edit::Edited::Changed(text) => Ok(Some(text)),
             edit::Edited::Unchanged => Ok(None),
         });

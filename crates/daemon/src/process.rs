@@ -382,10 +382,11 @@ fn swarm(
             punches_over: Some(protocol::TUN),
         },
         authorized_protocols: if member {
-            vec![protocol::TUN, protocol::INVITE]
+            vec![protocol::TUN, protocol::INVITE, protocol::PEER_NOTIFY]
         } else {
             vec![protocol::INVITE]
         },
+        infrastructure_protocols: vec![protocol::PEER_NOTIFY],
         guest_protocols: vec![protocol::INVITE],
         services,
         io,

@@ -146,10 +146,6 @@ pub fn health(node: &Controller) -> Vec<HealthItem> {
         let text = format!("the network stack was restarted {}", times(node.restarts));
         add("swarm-restarted", Severity::Warning, text, None);
     }
-    if node.files.config.services.values().any(|service| service.enabled) {
-        let text = "services are configured, and this version does not serve them";
-        add("services-not-served", Severity::Info, text.into(), None);
-    }
     if !node.files.config.security.enable_connection_gating {
         let text =
             "connection gating is always on: only authorized peers connect, whatever the configuration says";
@@ -231,7 +227,7 @@ pub fn status(node: &Controller) -> StatusReport {
         is_relaying: relaying_overview(node).active,
         network: node.files.config.discovery.network.as_ref().map(ToString::to_string),
         interface: node.interface.as_ref().map(|interface| interface.name().to_owned()),
-        range: Some(node.files.config.vpn.cidr.to_string()),
+        range: Some(node.node.membership().prefix().to_string()),
         mtu: Some(node.files.config.vpn.mtu.into()),
     }
 }

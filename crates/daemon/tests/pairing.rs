@@ -373,6 +373,7 @@ fn relay_swarm(keypair: Keypair) -> PeerSwarm {
             circuit_bytes: 0,
         }),
         authorized_protocols: vec![protocol::VOUCH],
+        infrastructure_protocols: vec![],
         guest_protocols: vec![],
         services: None,
         io: tokio::runtime::Handle::current(),

@@ -11,6 +11,8 @@ pub struct Counters {
     pub refused: u64,
     /// Peers added on the word of others.
     pub vouched: u64,
+    /// Peers that joined with a code of a group.
+    pub paired: u64,
     /// Times that libp2p had to be rebuilt.
     pub restarts: u64,
 }
@@ -18,7 +20,7 @@ pub struct Counters {
 impl Counters {
     /// One line at INFO.
     pub fn log(&self, connections: usize, refused_connections: u64) {
-        let Self { reservations, circuits_opened, circuits_closed, refused, vouched, restarts } = self;
+        let Self { reservations, circuits_opened, circuits_closed, refused, vouched, paired, restarts } = self;
         tracing::info!(
             connections,
             reservations,
@@ -27,6 +29,7 @@ impl Counters {
             refused,
             refused_connections,
             vouched,
+            paired,
             restarts,
             "since the start"
         );

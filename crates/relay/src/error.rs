@@ -65,6 +65,7 @@ impl RelayError {
                 "restore {} from a backup; a new identity needs new codes and configs",
                 path.display()
             )),
+            Self::Locked(error @ LockError::Io { .. }) => error.hint(),
             Self::Locked(_) => Some("stop it first, or give this one a directory of its own".into()),
             Self::Bind { source, .. } => bind_hint(source.kind()),
             Self::Metrics(_) => {

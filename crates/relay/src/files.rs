@@ -10,8 +10,10 @@ use peerup_service::files::{
     LockError, PrivateFileError, WriteError, lock_edits, read_private, write_private_atomic,
 };
 use peerup_trust::{
-    authorized_keys::{self, AddError, AuthorizedKeys},
+    NodeName,
+    authorized_keys::{self, AddError, AuthorizedKeys, SetAttributeError},
     identity,
+    pairing::{GroupId, Member, groups_of, with_group},
 };
 use peerup_types::{Keypair, PeerId};
 
@@ -58,6 +60,8 @@ pub enum AppendError {
     Read(#[from] RelayError),
     #[error(transparent)]
     Add(#[from] AddError),
+    #[error("the group of the newcomer cannot be noted")]
+    Attribute(#[from] SetAttributeError),
     #[error("the list of authorized keys is edited by another process")]
     Lock(#[from] LockError),
     #[error("the list of authorized keys cannot be written")]
@@ -93,15 +97,63 @@ impl KeyFile {
 
     /// Adds a peer to the file as it is at this moment, whoever edited it since it was read.
     pub fn append(&mut self, peer: PeerId, comment: &str) -> Result<(), AppendError> {
+        self.edit(|keys| Ok(keys.add(peer, Some(comment))?))
+    }
+
+    /// Makes a peer a member of a group. One that is authorized already stays what it is besides; a line that has
+    /// expired is a limit that the owner set, and stands.
+    pub fn admit(
+        &mut self,
+        member: &Member,
+        group: GroupId,
+        until: Option<u64>,
+        unix_now: u64,
+    ) -> Result<(), AppendError> {
+        let peer = member.peer;
+        self.edit(|keys| {
+            let known = keys.get(&peer).map(|entry| entry.group().map(str::to_owned));
+            if known.is_some() && !keys.is_authorized(&peer, unix_now) {
+                return Err(AddError::Duplicate(peer).into());
+            }
+            if known.is_none() {
+                let name = member.name.clone().unwrap_or_else(|| NodeName::of_peer(&peer));
+                keys.add(peer, Some(name.as_str()))?;
+                let until = until.map(peerup_clock::rfc3339);
+                keys.set_attribute(&peer, "expires", until.as_deref())?;
+            }
+            let groups = with_group(known.flatten().as_deref(), group);
+            Ok(keys.set_attribute(&peer, "group", Some(&groups))?)
+        })
+    }
+
+    fn edit(
+        &mut self,
+        change: impl FnOnce(&mut AuthorizedKeys) -> Result<(), AppendError>,
+    ) -> Result<(), AppendError> {
         let _alone = lock_edits(&self.path)?;
         let mut keys = match read(&self.path) {
             Err(RelayError::File(error)) if error.is_missing() => self.keys.clone(),
             other => other?,
         };
-        keys.add(peer, Some(comment))?;
+        change(&mut keys)?;
         write_private_atomic(&self.path, keys.to_text().as_bytes())?;
         self.keys = keys;
         Ok(())
+    }
+
+    /// The groups of a peer.
+    pub fn groups_of(&self, peer: &PeerId) -> Vec<GroupId> {
+        let entry = self.keys.get(peer);
+        groups_of(entry.and_then(|entry| entry.group())).collect()
+    }
+
+    /// Who is in a group and authorized.
+    pub fn members_of(&self, group: GroupId, unix_now: u64) -> Vec<Member> {
+        let of_group = self.keys.entries().filter(|entry| groups_of(entry.group()).any(|other| other == group));
+        let admitted = of_group.filter(|entry| self.keys.is_authorized(&entry.peer(), unix_now));
+        admitted
+            .map(|entry| Member { peer: entry.peer(), name: entry.comment().and_then(NodeName::sanitise) })
+            .collect()
     }
 
     pub fn is_authorized(&self, peer: &PeerId, unix_now: u64) -> bool {
@@ -159,6 +211,33 @@ mod tests {
         );
         assert_eq!(file.authorized(0), BTreeSet::from([theirs, ours]));
         assert!(matches!(file.append(ours, ""), Err(AppendError::Add(AddError::Duplicate(_)))));
+    }
+
+    #[test]
+    fn a_member_keeps_what_it_was_and_an_expired_line_stands() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys");
+        let [known, expired, new] = std::array::from_fn(|_| PeerId::random());
+        let text = format!("{known}  color=red  # mine\n{expired}  expires=2001-01-01T00:00:00Z\n");
+        write_private_atomic(&path, text.as_bytes()).unwrap();
+        let mut file = KeyFile::load_or_create(path.clone()).unwrap();
+        let (group, now) = ("deadbeef".parse().unwrap(), 1_767_225_600);
+        let mut admit = |peer, name: &str| {
+            let member = Member { peer, name: NodeName::sanitise(name) };
+            file.admit(&member, group, Some(now + 60), now)
+        };
+        admit(known, "other").unwrap();
+        admit(new, "nas").unwrap();
+        admit(new, "nas").unwrap();
+        assert!(matches!(admit(expired, "x"), Err(AppendError::Add(AddError::Duplicate(_)))));
+        let expected = format!(
+            "{known}  color=red  group=deadbeef  # mine\n{expired}  expires=2001-01-01T00:00:00Z\n\
+             {new}  expires=2026-01-01T00:01:00Z  group=deadbeef  # nas\n"
+        );
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(file.members_of(group, now).len(), 2);
+        assert_eq!(file.members_of(group, now + 60).len(), 1, "an expired member is introduced to nobody");
+        assert_eq!(file.groups_of(&new), [group]);
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Refusal {
                 AppendError::Read(_)
                 | AppendError::Lock(_)
                 | AppendError::Write(_)
+                | AppendError::Attribute(_)
                 | AppendError::Add(AddError::Duplicate(_)),
             ) => Status::Busy,
         }

@@ -23,6 +23,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         overlay: vec![],
         profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: vec![ECHO],
+        infrastructure_protocols: vec![],
         guest_protocols: vec![],
         services: None,
         io: tokio::runtime::Handle::current(),

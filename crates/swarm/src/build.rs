@@ -65,6 +65,7 @@ pub fn build(
     };
     let protocols = Protocols {
         authorized: static_protocols(&config.authorized_protocols),
+        infrastructure: static_protocols(&config.infrastructure_protocols),
         guest: static_protocols(&config.guest_protocols),
     };
     let dht = StreamProtocol::try_from_owned(config.dht_protocol.clone())

@@ -41,8 +41,9 @@ pub struct SwarmConfig {
     /// Overlay prefixes, which are never dialed.
     pub overlay: Vec<IpNet>,
     pub profile: Profile,
-    /// Protocols accepted from authorized peers, and from guests while an invite is open.
+    /// Protocols accepted from authorized peers, from the relays of this node, and from everybody else who is let in.
     pub authorized_protocols: Vec<&'static str>,
+    pub infrastructure_protocols: Vec<&'static str>,
     pub guest_protocols: Vec<&'static str>,
     /// Where streams of [`crate::Services`] go, past the event loop of the swarm; full means refused.
     pub services: Option<mpsc::Sender<InboundStream>>,

@@ -54,7 +54,7 @@ pub struct Admission {
 pub enum Standing {
     Authorized,
     Infrastructure,
-    /// Admitted because everybody is, and offered none of our own protocols.
+    /// Admitted because everybody is, and offered what guests are.
     Anybody,
     Guest,
     Stranger,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use peerup_types::PeerId;
+
 /// What a machine calls itself: 1 to 64 of `A-Za-z0-9._-`, not starting with `-` or `.`.
 ///
 /// Names arrive from other machines and end up in YAML, comments, terminals and command lines, so
@@ -18,6 +20,12 @@ impl NodeName {
         let first = |c: &char| matches!(c, '.' | '-');
         let name: String = text.chars().filter(allowed).skip_while(first).take(Self::MAX_LEN).collect();
         (!name.is_empty()).then_some(Self(name))
+    }
+
+    /// What a peer that gives no name is called.
+    pub fn of_peer(peer: &PeerId) -> Self {
+        let id = peer.to_string();
+        Self(format!("peer-{}", &id[id.len().saturating_sub(6)..]))
     }
 
     pub fn as_str(&self) -> &str {

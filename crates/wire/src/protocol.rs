@@ -8,6 +8,10 @@ pub const TUN: &str = "/peerup/tun/1.0.0";
 pub const INVITE: &str = "/peerup/invite/1.0.0";
 /// An authorised node speaks for a newcomer at its relay.
 pub const VOUCH: &str = "/peerup/vouch/1.0.0";
+/// A machine shows a relay the code of one of its groups; the messages are `peerup-trust`'s.
+pub const RELAY_PAIR: &str = "/peerup/relay-pair/1.0.0";
+/// A relay introduces the members of a group to each other; the messages are `peerup-trust`'s.
+pub const PEER_NOTIFY: &str = "/peerup/peer-notify/1.0.0";
 /// A TCP port of the other node: two bytes, the port in network byte order, then what the connection carries.
 pub const PORT: &str = "/peerup/port/1.0.0";
 

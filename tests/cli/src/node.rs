@@ -330,6 +330,7 @@ impl Runtime for Node {
             address: "10.64.0.1".parse().ok(),
             inviter_address: "10.64.0.2".parse().ok(),
             relay_authorised: true,
+            group: None,
         };
         Box::pin(async { Ok(report) })
     }

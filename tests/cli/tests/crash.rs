@@ -18,7 +18,9 @@ use tempfile::TempDir;
 const ANCHOR: &str = "12D3KooWAxzCBFVtEyKLnRm43gHxigCoe2d4UmkRTXhBNSv5bcCx";
 const GUEST: &str = "12D3KooWCkdsAv5fQcRVGTEFGfqyhUm1jD7XzF7a8BqVZJxBGZ8k";
 const OLD: &str = "# old\nvpn: {enabled: false}\nnetwork: {listen_addresses: [/ip4/127.0.0.1/tcp/0], port_mapping: off}\ndiscovery: {mdns: off}\n";
-const COMMANDS: usize = 34;
+/// Fifty together.
+const CHANGES: usize = 20;
+const KEY_EDITS: usize = 14;
 const DAEMONS: usize = 8;
 const PAIRINGS: usize = 8;
 
@@ -27,9 +29,13 @@ fn a_node_survives_fifty_kills() {
     let mut dice = Dice::new();
     let node = Dir::new();
     let identity = fs::read(node.file("identity.key")).unwrap();
-    for point in 0..COMMANDS {
-        node.killed_in_a_command(&mut dice);
-        node.check(&identity, &format!("command {point}"));
+    for point in 0..CHANGES {
+        node.killed_in_a_change(&mut dice);
+        node.check(&identity, &format!("change {point}"));
+    }
+    for point in 0..KEY_EDITS {
+        node.killed_while_keys_are_edited(point, &mut dice);
+        node.check(&identity, &format!("edit of the keys {point}"));
     }
     for point in 0..DAEMONS {
         node.killed_while_a_daemon_follows(&mut dice);
@@ -103,22 +109,35 @@ impl Dir {
         dir
     }
 
-    fn killed_in_a_command(&self, dice: &mut Dice) {
+    fn killed_in_a_change(&self, dice: &mut Dice) {
         let name = format!("node{}", dice.below(100).as_millis());
-        let commands: [&[&str]; 8] = [
+        let commands: [&[&str]; 6] = [
             &["config", "apply", "new.yaml", "--confirm-timeout", "1h"],
             &["config", "confirm"],
             &["config", "rollback"],
             &["config", "set", "node.name", &name],
             &["config", "unset", "node.name"],
-            &["auth", "add", GUEST, "--comment", "guest"],
-            &["auth", "remove", GUEST],
             &["config", "apply", "new.yaml", "--confirm-timeout", "1s"],
         ];
         let command = commands[dice.below(commands.len()).as_millis() as usize];
         let mut child = self.spawn(command);
         wait(dice.below(25));
         kill(&mut child);
+    }
+
+    /// One guest comes and goes. What an edit that was not killed has done stays done.
+    fn killed_while_keys_are_edited(&self, point: usize, dice: &mut Dice) {
+        let edits: [&[&str]; 2] =
+            [&["auth", "add", GUEST, "--comment", "guest"], &["auth", "remove", GUEST]];
+        let (edit, undo) = (edits[point % 2], edits[(point + 1) % 2]);
+        // Its success is not certain: the last kill may have come before or after the writing.
+        let _ = self.ok(undo);
+        let mut child = self.spawn(edit);
+        wait(dice.below(25));
+        kill(&mut child);
+        let _ = self.ok(edit);
+        let keys = fs::read_to_string(self.file("authorized_keys")).unwrap();
+        assert_eq!(keys.matches(GUEST).count(), 1 - point % 2, "{point}: {keys}");
     }
 
     /// The daemon dies while it takes a change, or while it takes it back.
@@ -135,6 +154,8 @@ impl Dir {
         assert_eq!(fs::read(self.file("identity.key")).unwrap(), identity, "{point}: another identity");
         let validated = self.command(&["config", "validate"]).output().unwrap();
         assert!(validated.status.success(), "{point}: {}", String::from_utf8_lossy(&validated.stderr));
+        let validated = self.command(&["auth", "validate"]).output().unwrap();
+        assert!(validated.status.success(), "{point}: {}", String::from_utf8_lossy(&validated.stdout));
         let keys = fs::read_to_string(self.file("authorized_keys")).unwrap_or_default();
         let anchored = !self.file("new.yaml").exists() || keys.contains(ANCHOR);
         assert!(anchored && (keys.is_empty() || keys.ends_with('\n')), "{point}: {keys:?}");

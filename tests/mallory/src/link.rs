@@ -125,6 +125,7 @@ fn config(cast: &Cast) -> SwarmConfig {
         overlay: Vec::new(),
         profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: vec![protocol::TUN],
+        infrastructure_protocols: Vec::new(),
         guest_protocols: Vec::new(),
         services: None,
         io: Handle::current(),

@@ -54,6 +54,10 @@ pub enum Auth {
     Validate {
         /// Default: the file the configuration names
         file: Option<PathBuf>,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
 }
 

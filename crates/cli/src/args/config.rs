@@ -4,10 +4,12 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 
+use super::Json;
+
 #[derive(Debug, Subcommand)]
 pub enum Config {
     /// Check the file
-    Validate,
+    Validate(Json),
     /// Print the configuration with every default filled in
     Show(ShowConfig),
     /// Give one key a value; comments stay
@@ -17,14 +19,20 @@ pub enum Config {
 
         /// A value as it would stand in the file: 1400, off, [a, b]
         value: String,
+
+        #[command(flatten)]
+        probation: Probation,
     },
     /// Remove one key, so that its default counts
     Unset {
         /// As `config show` names it
         key: String,
+
+        #[command(flatten)]
+        probation: Probation,
     },
     /// Open the file in $VISUAL or $EDITOR; it is checked before it counts
-    Edit,
+    Edit(Probation),
     /// Put FILE in force for a while; it is taken back unless `config confirm` keeps it
     Apply {
         /// The whole new configuration
@@ -38,6 +46,13 @@ pub enum Config {
     Confirm,
     /// Take an unconfirmed change back; without one, go back to the last configuration that worked
     Rollback,
+}
+
+#[derive(Debug, Args)]
+pub struct Probation {
+    /// Take the change back after this many seconds, unless `config confirm` keeps it
+    #[arg(long, value_name = "SECONDS", value_parser = crate::lockout::seconds)]
+    pub confirm: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -24,7 +24,7 @@ pub use daemon::Daemon;
 pub use look::{Peers, Ping, Resolve, Status, Traceroute};
 pub use node::{Down, Init, Up};
 pub use pairing::{Invite, Join};
-pub use relay::Relay;
+pub use relay::{Relay, RelayPair};
 pub use services::{Connect, Proxy, Service};
 
 use crate::command::Netcheck;

@@ -1,9 +1,10 @@
 //! Arguments of `peerup relay`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use clap::Subcommand;
-use peerup_types::PeerId;
+use clap::{Args, Subcommand};
+use peerup_trust::pairing::{GroupId, MAX_CODES};
+use peerup_types::{DnsLabel, PeerId};
 
 use super::{Config, Json, peer_id};
 
@@ -59,6 +60,8 @@ pub enum Relay {
         #[arg(value_name = "PEER_ID", value_parser = peer_id)]
         peer: PeerId,
     },
+    /// Make codes with which several machines join one group and trust each other
+    Pair(RelayPair),
     /// List who may use the relay
     ListPeers(Json),
     /// Print the relay's identity, addresses and limits
@@ -68,4 +71,35 @@ pub enum Relay {
     /// Look at the relay server's configuration, and change it
     #[command(subcommand)]
     Config(Config),
+}
+
+#[derive(Debug, Args)]
+pub struct RelayPair {
+    /// How many machines
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_CODES)))]
+    pub count: u8,
+
+    /// How long the codes are good, 7 days at most
+    #[arg(long, default_value = "1h", value_parser = humantime::parse_duration)]
+    pub ttl: Duration,
+
+    /// How long the machines may use the relay; default: for ever
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub expires: Option<Duration>,
+
+    /// Network that the codes are for; default: the relay's
+    #[arg(long, visible_alias = "network", value_name = "NAME")]
+    pub namespace: Option<DnsLabel>,
+
+    /// List open codes and who has joined
+    #[arg(long, conflicts_with_all = ["count", "ttl", "expires", "namespace"])]
+    pub list: bool,
+
+    /// Void the open codes of a group
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["count", "ttl", "expires", "namespace", "list", "json"])]
+    pub revoke: Option<GroupId>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

@@ -15,6 +15,7 @@ use peerup_control::{
 use peerup_service::files::ConfigStore;
 use peerup_trust::authorized_keys::{AuthorizedKeys, Entry};
 use peerup_types::PeerId;
+use serde_json::json;
 
 use super::{Context, block_on};
 use crate::{
@@ -34,7 +35,7 @@ pub fn run(context: &Context, command: Auth) -> Result<Exit, Failure> {
         }
         Auth::List { file, json } => list(context, &file, json),
         Auth::Remove { peer, confirm, file } => remove(context, peer, confirm, &file),
-        Auth::Validate { file } => validate(context, file),
+        Auth::Validate { file, json } => validate(context, file, json),
     }
 }
 
@@ -224,13 +225,23 @@ pub fn row(entry: &Entry) -> AuthRow {
     }
 }
 
-fn validate(context: &Context, file: Option<PathBuf>) -> Result<Exit, Failure> {
+fn validate(context: &Context, file: Option<PathBuf>, json: bool) -> Result<Exit, Failure> {
     let path = keys_file(context, file.as_deref())?;
     if file.is_some() && !path.exists() {
         return Err(Failure::new(format!("{} does not exist", path.display()))
             .hint("without FILE, the file of this node is looked at"));
     }
     let (keys, problems) = AuthorizedKeys::parse_lenient(&read_private_keys_text(&path)?);
+    if json {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        context.terminal.json(&json!({
+            "file": path,
+            "valid": problems.is_empty(),
+            "peers": keys.entries().count(),
+            "problems": problems,
+        }))?;
+        return Ok(if problems.is_empty() { Exit::Ok } else { Exit::Failure });
+    }
     if problems.is_empty() {
         context.terminal.line(format_args!("OK: {}: {} peers", path.display(), keys.entries().count()))?;
         return Ok(Exit::Ok);

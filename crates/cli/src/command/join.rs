@@ -8,8 +8,9 @@ use std::{
 
 use peerup_config::template::NodeTemplate;
 use peerup_control::api::{JoinReport, JoinRequest};
-use peerup_trust::code::{Code, InviteCode};
-use peerup_types::DnsLabel;
+use peerup_control::api::GroupReport;
+use peerup_trust::{code::Code, sas::Sas};
+use peerup_types::{DnsLabel, PeerId};
 
 use super::{
     Context, block_on,
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     args::Join,
     failure::{Exit, Failure},
-    place::{NodeFiles, directory},
+    place::{NodeFiles, directory, load_or_create_identity},
     progress::Spinner,
     render::name_of,
     terminal::{Colour, Terminal},
@@ -29,6 +30,8 @@ use crate::{
 
 const RETRY: &str =
     "a code is good for one machine, some minutes and a few attempts; `peerup invite` there makes a new one";
+const RETRY_GROUP: &str =
+    "a code is good for one machine and some time; `peerup relay pair` on the relay makes new ones";
 
 const CODE_VARIABLE: &str = "PEERUP_INVITE_CODE";
 
@@ -41,7 +44,10 @@ pub fn run(context: &Context, args: Join) -> Result<Exit, Failure> {
     let fresh = Fresh::before(context, &file);
     let request = JoinRequest { code: text, name: name.as_ref().map(ToString::to_string) };
     let report = join(context, &terminal, &file, &code, name, request).inspect_err(|_| fresh.undo())?;
-    show(&terminal, &report)?;
+    match &report.group {
+        Some(group) => show_group(&terminal, &report, group, own_id(&context.place.read_node(file)?)?)?,
+        None => show(&terminal, &report)?,
+    }
     Ok(Exit::Ok)
 }
 
@@ -49,7 +55,7 @@ fn join(
     context: &Context,
     terminal: &Terminal,
     file: &Path,
-    code: &InviteCode,
+    code: &Code,
     name: Option<DnsLabel>,
     request: JoinRequest,
 ) -> Result<JoinReport, Failure> {
@@ -63,7 +69,12 @@ fn join(
         let _spinner = Spinner::start(terminal, "pairing");
         Ok(runtime.join(request).await?)
     }))
-    .map_err(|failure| failure.default_hint(RETRY))
+    .map_err(|failure| {
+        failure.default_hint(match code {
+            Code::Invite(_) => RETRY,
+            Code::Pairing(_) => RETRY_GROUP,
+        })
+    })
 }
 
 /// What a first join makes, and a failed one takes back.
@@ -83,7 +94,7 @@ impl Fresh {
         let dir = directory(file);
         let state = context.place.state(file);
         let beside = ["identity.key", "authorized_keys"].map(|name| dir.join(name));
-        let files = [file.to_owned(), state.lock, state.peers, state.listen_port].into_iter().chain(beside);
+        let files = [file.to_owned(), state.lock, state.peers, state.groups, state.listen_port].into_iter().chain(beside);
         let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
         Self {
             files: files.filter(|file| !file.exists()).collect(),
@@ -119,28 +130,29 @@ fn code_text(terminal: &Terminal, args: &Join) -> Result<String, Failure> {
     Ok(code)
 }
 
-fn decode(text: &str) -> Result<InviteCode, Failure> {
-    match Code::decode(text) {
-        Ok(Code::Invite(code)) => Ok(code),
-        Ok(Code::Pairing(_)) => {
-            Err(Failure::usage("this is a code of `relay pair`, which this version cannot join"))
-        }
-        Err(error) => Err(Failure::of(&error)
-            .exit(Exit::Usage)
-            .hint("copy the whole code; dashes and case do not matter")),
+fn decode(text: &str) -> Result<Code, Failure> {
+    Code::decode(text).map_err(|error| {
+        Failure::of(&error).exit(Exit::Usage).hint("copy the whole code; dashes and case do not matter")
+    })
+}
+
+fn network(code: &Code) -> &Option<DnsLabel> {
+    match code {
+        Code::Invite(code) => &code.network,
+        Code::Pairing(code) => &code.network,
     }
 }
 
 fn create_node(
     terminal: &Terminal,
     file: &Path,
-    code: &InviteCode,
+    code: &Code,
     name: Option<DnsLabel>,
 ) -> Result<(), Failure> {
     let template = NodeTemplate {
         name: name.or_else(default_name),
         relays: vec![from_code(code)],
-        network: code.network.clone(),
+        network: network(code).clone(),
         cidr: None,
     };
     create(file, &template)?;
@@ -148,8 +160,8 @@ fn create_node(
 }
 
 /// Nodes of different networks never meet, so pairing across them would only look like success.
-fn check_network(node: &NodeFiles, code: &InviteCode) -> Result<(), Failure> {
-    let (ours, theirs) = (&node.config.discovery.network, &code.network);
+fn check_network(node: &NodeFiles, code: &Code) -> Result<(), Failure> {
+    let (ours, theirs) = (&node.config.discovery.network, network(code));
     if ours == theirs {
         return Ok(());
     }
@@ -159,6 +171,41 @@ fn check_network(node: &NodeFiles, code: &InviteCode) -> Result<(), Failure> {
     Err(Failure::new(format!("the code is for {}, this node is in {}", name(theirs), name(ours)))
         .exit(Exit::Conflict)
         .hint(format!("change discovery.network in {}, or join with another --config", node.file.display())))
+}
+
+fn own_id(node: &NodeFiles) -> Result<PeerId, Failure> {
+    Ok(load_or_create_identity(&node.config.identity.key_file)?.public().to_peer_id())
+}
+
+fn show_group(
+    terminal: &Terminal,
+    report: &JoinReport,
+    group: &GroupReport,
+    own: PeerId,
+) -> Result<(), Failure> {
+    let GroupReport { id, size, members } = group;
+    terminal.note(terminal.paint(Colour::Green, format_args!("joined group {id}")))?;
+    terminal.note(format_args!("Relay:         {}", report.inviter))?;
+    if let Some(address) = report.address {
+        terminal.note(format_args!("This machine:  {address}"))?;
+    }
+    let missing = usize::from(*size).saturating_sub(members.len() + 1);
+    for member in members {
+        let sas = Sas::of(&own, &member.peer_id);
+        let pictures = sas.emoji().map(String::from).join(" ");
+        let name = name_of(member.name.as_deref(), &member.peer_id);
+        terminal.note(format_args!("{:<15}{}", format!("{name}:"), member.peer_id))?;
+        terminal.note(format_args!("               {pictures}   {}", sas.numeric()))?;
+    }
+    match missing {
+        0 => {}
+        1 => terminal.note("one more machine can join; the relay introduces it")?,
+        more => terminal.note(format_args!("{more} more machines can join; the relay introduces them"))?,
+    }
+    if !members.is_empty() {
+        terminal.note("`peerup verify NAME` there shows the same pictures if the relay told the truth")?;
+    }
+    show_next(terminal, report)
 }
 
 fn show(terminal: &Terminal, report: &JoinReport) -> Result<(), Failure> {
@@ -171,6 +218,10 @@ fn show(terminal: &Terminal, report: &JoinReport) -> Result<(), Failure> {
     if let Some(address) = report.inviter_address {
         terminal.note(format_args!("{:<15}{address}", format!("{name}:")))?;
     }
+    show_next(terminal, report)
+}
+
+fn show_next(terminal: &Terminal, report: &JoinReport) -> Result<(), Failure> {
     if !report.relay_authorised {
         terminal.note("The relay does not know this machine yet: run `peerup relay authorize` there with")?;
         terminal.note("the ID that `peerup whoami` prints.")?;

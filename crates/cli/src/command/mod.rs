@@ -21,6 +21,7 @@ mod peers;
 mod ping;
 mod proxy;
 mod relay;
+mod relay_pair;
 mod relay_server;
 mod relay_setup;
 mod resolve;
@@ -120,6 +121,7 @@ fn relay(context: &Context, command: Relay) -> Result<Exit, Failure> {
         Relay::Serve => relay_server::serve(context),
         Relay::Authorize { peer, comment } => relay_server::authorize(context, peer, &comment.join(" ")),
         Relay::Deauthorize { peer } => relay_server::deauthorize(context, peer),
+        Relay::Pair(args) => relay_pair::run(context, &args),
         Relay::ListPeers(args) => relay_server::list_peers(context, &args),
         Relay::Info(args) => relay_server::info(context, &args),
         Relay::Version(args) => print_version(context, "peerup relay", &args),

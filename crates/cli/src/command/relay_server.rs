@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use peerup_config::{PeerAddr, RelayConfig};
-use peerup_trust::authorized_keys::AuthorizedKeys;
+use peerup_trust::{authorized_keys::AuthorizedKeys, code::Code};
 use peerup_types::{Multiaddr, PeerId, Protocol};
 use serde_json::json;
 
@@ -70,15 +70,11 @@ pub fn list_peers(context: &Context, args: &Json) -> Result<Exit, Failure> {
 
 pub fn info(context: &Context, args: &Json) -> Result<Exit, Failure> {
     let relay = context.place.load_relay()?;
-    let key = &relay.config.identity.key_file;
-    let missing =
-        || Failure::new(format!("{} does not exist", key.display())).hint("`peerup relay setup` creates it");
-    let id = read_identity(key)?.ok_or_else(missing)?.public().to_peer_id();
+    let id = identity(&relay)?;
     let (keys, _) =
         AuthorizedKeys::parse_lenient(&read_keys_text(&relay.config.security.authorized_keys_file)?);
-    let addresses = announced(&relay.config, &peerup_service::interface_addresses().unwrap_or_default());
     let addresses: Vec<Multiaddr> =
-        addresses.into_iter().map(|address| address.with(Protocol::P2p(id))).collect();
+        addresses(&relay).into_iter().map(|address| address.with(Protocol::P2p(id))).collect();
     let authorized = keys.entries().count();
     if args.json {
         print_json(context, &relay, id, authorized, &addresses)?;
@@ -86,6 +82,19 @@ pub fn info(context: &Context, args: &Json) -> Result<Exit, Failure> {
         print_info(context, &relay, id, authorized, &addresses)?;
     }
     Ok(Exit::Ok)
+}
+
+/// Who the relay is. Its key is never made here.
+pub fn identity(relay: &RelayFiles) -> Result<PeerId, Failure> {
+    let key = &relay.config.identity.key_file;
+    let missing =
+        || Failure::new(format!("{} does not exist", key.display())).hint("`peerup relay setup` creates it");
+    Ok(read_identity(key)?.ok_or_else(missing)?.public().to_peer_id())
+}
+
+/// Where others find it.
+pub fn addresses(relay: &RelayFiles) -> Vec<Multiaddr> {
+    announced(&relay.config, &peerup_service::interface_addresses().unwrap_or_default())
 }
 
 fn print_json(
@@ -164,8 +173,11 @@ fn announced(config: &RelayConfig, interfaces: &[(String, IpAddr)]) -> Vec<Multi
 }
 
 /// The relay that a pairing code names.
-pub fn from_code(code: &peerup_trust::code::InviteCode) -> PeerAddr {
-    PeerAddr::tcp(code.relay_address.into(), code.relay)
+pub fn from_code(code: &Code) -> PeerAddr {
+    match code {
+        Code::Invite(code) => PeerAddr::tcp(code.relay_address.into(), code.relay),
+        Code::Pairing(code) => PeerAddr::tcp(code.relay_address.into(), code.relay),
+    }
 }
 
 #[cfg(test)]

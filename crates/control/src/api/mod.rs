@@ -28,7 +28,7 @@ pub use overview::{
     HealthItem, Overview, OverviewClass, PathOverview, PeerOverview, Reachability, RelayOverview, RelayState,
     SCHEMA, SelfOverview, Severity,
 };
-pub use pairing::{InviteEvent, InviteRequest, JoinReport, JoinRequest};
+pub use pairing::{GroupMember, GroupReport, InviteEvent, InviteRequest, JoinReport, JoinRequest};
 pub use ping::{PingReply, PingReport, PingRequest, PingStats};
 pub use relaying::{RelayServiceWord, RelayingOverview};
 pub use rows::{

@@ -76,6 +76,7 @@ impl std::fmt::Debug for JoinRequest {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JoinReport {
+    /// Whose code it was: the inviting machine, or the relay of a group.
     #[schemars(with = "String")]
     pub inviter: PeerId,
     pub inviter_name: Option<String>,
@@ -84,6 +85,26 @@ pub struct JoinReport {
     pub inviter_address: Option<Ipv4Addr>,
     /// Whether the inviter's relay admits this machine from here on.
     pub relay_authorised: bool,
+    /// What a code of `peerup relay pair` joined.
+    #[serde(default)]
+    pub group: Option<GroupReport>,
+}
+
+/// A group of a relay that this machine has joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupReport {
+    pub id: String,
+    /// As many machines can join it.
+    pub size: u8,
+    /// Those that have, besides this one.
+    pub members: Vec<GroupMember>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupMember {
+    #[schemars(with = "String")]
+    pub peer_id: PeerId,
+    pub name: Option<String>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::stream;
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::{sync::mpsc, time::timeout};
 
@@ -133,10 +134,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Asked<T> {
 }
 
 async fn read_body(body: Body) -> Result<Bytes, ApiError> {
-    let Ok(read) = timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_REQUEST_BODY)).await else {
+    let Ok(read) = timeout(BODY_TIMEOUT, Limited::new(body, MAX_REQUEST_BODY).collect()).await else {
         return Err(ApiError::new(ErrorKind::Timeout, "the request body did not arrive in time"));
     };
-    read.map_err(|_| ApiError::bad_request("the request body is larger than 1 MiB or broke off"))
+    read.map(Collected::to_bytes).map_err(|error| match error.is::<LengthLimitError>() {
+        true => ApiError::new(ErrorKind::TooLarge, "the request body is larger than 1 MiB"),
+        false => ApiError::bad_request("the request body broke off"),
+    })
 }
 
 /// One JSON object per line, each sent as it happens. The caller hanging up drops the receiver.

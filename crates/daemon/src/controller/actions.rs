@@ -136,6 +136,7 @@ impl Controller {
             Done::Found(found) => self.on_found(found),
             Done::Invite(step) => self.on_invite_step(step).await,
             Done::Join(step) => self.on_join_step(step).await,
+            Done::Introduced { relay, result } => self.on_introduced(relay, result),
         }
     }
 

@@ -22,7 +22,7 @@ use peerup_clock::SuspendDetector;
 use peerup_netmon::{MonitorOptions, NetMonitor, NetworkChange};
 use peerup_node::Node;
 use peerup_swarm::{Event as SwarmEvent, PathHandle, PeerSwarm, Stream};
-use peerup_trust::authorized_keys::AuthorizedKeys;
+use peerup_trust::{authorized_keys::AuthorizedKeys, pairing::Introduction};
 use peerup_types::{Multiaddr, PathId, PeerId, Protocol};
 use peerup_wire::{
     control::{Control, GoodbyeReason},
@@ -43,7 +43,7 @@ use crate::{
     greet::GreetError,
     interface::Interface,
     observe::Observer,
-    pairing::{invite::Invites, join::Joins},
+    pairing::{group::GroupError, invite::Invites, join::Joins},
     services::Services,
     surroundings::Surroundings,
     watch::FileWatch,
@@ -89,6 +89,7 @@ pub enum Done {
     Found(crate::surroundings::Found),
     Invite(crate::pairing::invite::Step),
     Join(crate::pairing::join::Step),
+    Introduced { relay: PeerId, result: Result<Introduction, GroupError> },
 }
 
 /// How the loop ended.

@@ -122,6 +122,9 @@ impl Controller {
         if self.mode == Mode::Pairing {
             return;
         }
+        if protocol.as_ref() == protocol::PEER_NOTIFY {
+            return self.on_introduction_stream(peer, stream);
+        }
         let done = self.done.clone();
         tokio::spawn(async move {
             let result = greet::read_hello(stream).await;

@@ -84,6 +84,7 @@ impl Host {
             overlay: vec![membership.prefix().into(), membership.v6_prefix().into()],
             profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
             authorized_protocols: Vec::new(),
+            infrastructure_protocols: Vec::new(),
             guest_protocols: Vec::new(),
             services: None,
             io: tokio::runtime::Handle::current(),

@@ -18,14 +18,17 @@ use peerup_trust::{
     code::{Code, InviteCode},
     handshake::{Grant, HandshakeError, Joined, Joiner},
 };
-use peerup_types::{Multiaddr, Protocol};
+use peerup_types::{Multiaddr, PeerId, Protocol};
 use peerup_wire::protocol;
 use tokio::{
     sync::oneshot,
     time::{timeout, timeout_at},
 };
 
-use super::{name_for, receive, transmit};
+use super::{
+    group::{self, Group, GroupError},
+    receive, transmit,
+};
 use crate::controller::{Controller, Done};
 
 /// The whole of a join (the original's 30 s).
@@ -50,7 +53,7 @@ struct JoinId(u64);
 
 struct Joining {
     id: JoinId,
-    code: InviteCode,
+    code: Code,
     own_name: NodeName,
     reply: oneshot::Sender<Result<JoinReport, ApiError>>,
     phase: Phase,
@@ -75,7 +78,13 @@ enum Phase {
 /// What the handshake's task tells the loop.
 pub struct Step {
     join: JoinId,
-    outcome: Result<Joined, JoinError>,
+    outcome: Result<Outcome, JoinError>,
+}
+
+/// What a handshake brought.
+enum Outcome {
+    Inviter(Joined),
+    Group(Group),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +95,8 @@ pub enum JoinError {
     Handshake(#[from] HandshakeError),
     #[error("the inviter did not answer in time")]
     TimedOut,
+    #[error(transparent)]
+    Group(#[from] GroupError),
 }
 
 impl Joins {
@@ -100,6 +111,34 @@ impl JoinError {
         match self {
             Self::Open(_) | Self::Handshake(_) => ErrorKind::NotAuthorised,
             Self::TimedOut => ErrorKind::Timeout,
+            Self::Group(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Group(_) => "check the code, or ask the owner of the relay for a new one: `peerup relay pair`",
+            Self::Open(_) | Self::Handshake(_) | Self::TimedOut => {
+                "check the code, or ask for a new one: `peerup invite` on the other machine"
+            }
+        }
+    }
+}
+
+impl Joining {
+    fn relay(&self) -> PeerId {
+        relay_of(&self.code).0
+    }
+
+    /// Who is to be reached, and where: the inviter behind its relay, or the relay itself.
+    fn target(&self) -> (PeerId, Multiaddr) {
+        let (relay, address) = relay_of(&self.code);
+        match &self.code {
+            Code::Pairing(_) => (relay, address),
+            Code::Invite(code) => {
+                let circuit = [Protocol::P2pCircuit, Protocol::P2p(code.inviter)];
+                (code.inviter, address.iter().chain(circuit).collect())
+            }
         }
     }
 }
@@ -112,7 +151,8 @@ impl Controller {
         };
         let now = peerup_clock::now();
         let own_name = self.pairing_name(request.name.as_deref());
-        self.extra_relays.entry(code.relay).or_default().push(code.relay_multiaddr());
+        let (relay, address) = relay_of(&code);
+        self.extra_relays.entry(relay).or_default().push(address);
         self.apply_relays();
         self.apply_trust();
         self.joins.last.0 += 1;
@@ -125,31 +165,34 @@ impl Controller {
             deadline: now + DEADLINE,
             last_error: None,
         });
+        // A relay that this node uses already is connected.
+        let known = self.paths.values().map(|known| &known.handle).find(|handle| handle.peer == relay).cloned();
+        if let Some(handle) = known {
+            self.on_join_connected(&handle);
+        }
     }
 
-    fn check_code(&self, text: &str) -> Result<InviteCode, ApiError> {
+    fn check_code(&self, text: &str) -> Result<Code, ApiError> {
         if self.joins.current.is_some() {
             return Err(ApiError::new(ErrorKind::Conflict, "a join is under way already"));
         }
-        let code = match Code::decode(text).map_err(|error| ApiError::bad_request(error.to_string()))? {
-            Code::Invite(code) => code,
-            Code::Pairing(_) => {
-                return Err(ApiError::bad_request("this is a relay pairing code, not an invite")
-                    .with_hint("ask for a code made by `peerup invite`"));
+        let code = Code::decode(text).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let network = match &code {
+            Code::Invite(code) if code.inviter == self.swarm.local_peer() => {
+                return Err(ApiError::bad_request("this code was made on this machine")
+                    .with_hint("type it on the machine that should join"));
             }
+            Code::Invite(code) => code.network.as_ref(),
+            Code::Pairing(code) => code.network.as_ref(),
         };
-        if code.inviter == self.swarm.local_peer() {
-            return Err(ApiError::bad_request("this code was made on this machine")
-                .with_hint("type it on the machine that should join"));
-        }
         let own = self.files.config.discovery.network.as_ref();
-        if own != code.network.as_ref() {
+        if own != network {
             let name = |network: Option<&peerup_types::DnsLabel>| {
                 network.map_or("the network without a name".to_owned(), |name| format!("network `{name}`"))
             };
             let message = format!(
                 "the code is for {}, this node belongs to {}",
-                name(code.network.as_ref()),
+                name(network),
                 name(own)
             );
             return Err(ApiError::new(ErrorKind::Conflict, message)
@@ -169,9 +212,9 @@ impl Controller {
 
     pub async fn on_join_time(&mut self, now: Instant) {
         let Some(joining) = &mut self.joins.current else { return };
+        let relay = joining.relay();
         match &mut joining.phase {
             Phase::AwaitRelay { report, until } => {
-                let relay = joining.code.relay;
                 let held = |view: &peerup_node::RelayView| {
                     view.relay == relay && view.state == ReservationState::Held
                 };
@@ -183,7 +226,7 @@ impl Controller {
             // Whoever asked has gone. A handshake under way is ended, or one side alone would think it had paired.
             Phase::Dialing { .. } if joining.reply.is_closed() => self.fail_join(cancelled()),
             Phase::Dialing { .. } if joining.deadline <= now => self.give_up_join(),
-            Phase::Dialing { retry_at, .. } if *retry_at <= now => self.dial_inviter(now),
+            Phase::Dialing { retry_at, .. } if *retry_at <= now => self.dial_target(now),
             Phase::Dialing { .. } | Phase::Shaking => {}
         }
     }
@@ -191,15 +234,23 @@ impl Controller {
     pub fn on_join_connected(&mut self, handle: &PathHandle) {
         let Some(joining) = &mut self.joins.current else { return };
         let waiting = matches!(joining.phase, Phase::Dialing { .. });
-        if !waiting || handle.peer != joining.code.inviter {
+        if !waiting || handle.peer != joining.target().0 {
             return;
         }
         joining.phase = Phase::Shaking;
         let (join, deadline) = (joining.id, joining.deadline);
-        let (token, name) = (joining.code.token.clone(), joining.own_name.clone());
+        let (code, name) = (joining.code.clone(), joining.own_name.clone());
         let (handle, done) = (handle.clone(), self.done.clone());
         tokio::spawn(async move {
-            let outcome = shake(&handle, &token, name, deadline).await;
+            let outcome = match code {
+                Code::Invite(code) => {
+                    shake(&handle, &code.token, name, deadline).await.map(Outcome::Inviter)
+                }
+                Code::Pairing(code) => {
+                    let shown = group::show(&handle, code.token, name, deadline).await;
+                    shown.map(Outcome::Group).map_err(JoinError::from)
+                }
+            };
             let _ = done.send(Done::Join(Step { join, outcome })).await;
         });
     }
@@ -218,24 +269,23 @@ impl Controller {
     pub async fn on_join_step(&mut self, Step { join, outcome }: Step) {
         let Some(joining) = self.joins.get(join) else { return };
         let code = joining.code.clone();
-        let adopted = outcome.map_err(refused).and_then(|joined| self.adopt(&code, joined));
+        let adopted = outcome.map_err(refused).and_then(|outcome| match (&code, outcome) {
+            (Code::Invite(code), Outcome::Inviter(joined)) => self.adopt(code, joined),
+            (Code::Pairing(code), Outcome::Group(group)) => self.adopt_group(code, group),
+            (Code::Invite(_), Outcome::Group(_)) | (Code::Pairing(_), Outcome::Inviter(_)) => {
+                Err(ApiError::failure("the answer belongs to another code"))
+            }
+        });
         match adopted {
             Ok(report) => self.await_relay(report),
             Err(error) => self.fail_join(error),
         }
     }
 
-    fn dial_inviter(&mut self, now: Instant) {
+    fn dial_target(&mut self, now: Instant) {
         let Some(joining) = &mut self.joins.current else { return };
-        let InviteCode { relay, inviter, .. } = joining.code;
-        let circuit: Multiaddr = joining
-            .code
-            .relay_multiaddr()
-            .iter()
-            .filter(|part| !matches!(part, Protocol::P2p(_)))
-            .chain([Protocol::P2p(relay), Protocol::P2pCircuit, Protocol::P2p(inviter)])
-            .collect();
-        let dialed = self.swarm.dial(inviter, vec![circuit]);
+        let (peer, address) = joining.target();
+        let dialed = self.swarm.dial(peer, vec![address]);
         let Some(Joining { phase: Phase::Dialing { dial, retry_at }, last_error, .. }) =
             &mut self.joins.current
         else {
@@ -258,7 +308,7 @@ impl Controller {
     fn adopt(&mut self, code: &InviteCode, joined: Joined) -> Result<JoinReport, ApiError> {
         let Joined { inviter_name, grant } = joined;
         self.check_prefix(grant.as_ref())?;
-        let name = inviter_name.clone().unwrap_or_else(|| name_for(&code.inviter));
+        let name = inviter_name.clone().unwrap_or_else(|| NodeName::of_peer(&code.inviter));
         self.authorize(code.inviter, &name, &relays(code, grant.as_ref()))?;
         // The configuration holds it from here on.
         self.extra_relays.remove(&code.relay);
@@ -275,6 +325,7 @@ impl Controller {
             address: address.ok(),
             inviter_address: grant.and_then(|grant| grant.inviter_address),
             relay_authorised: false,
+            group: None,
         })
     }
 
@@ -290,7 +341,7 @@ impl Controller {
     }
 
     /// The granted address, or one of our own choice where none was granted.
-    fn take_address(&mut self, grant: Option<&Grant>) -> Result<Ipv4Addr, GrantRefused> {
+    pub(super) fn take_address(&mut self, grant: Option<&Grant>) -> Result<Ipv4Addr, GrantRefused> {
         let unix = peerup_clock::unix();
         let membership = self.node.membership_mut();
         let address = match grant {
@@ -320,13 +371,14 @@ impl Controller {
     fn give_up_join(&mut self) {
         let reason = self.joins.current.as_ref().and_then(|joining| joining.last_error.clone());
         let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
-        self.fail_join(
-            ApiError::new(
-                ErrorKind::Timeout,
-                format!("the inviter could not be reached through its relay{reason}"),
-            )
-            .with_hint("is `peerup invite` still waiting on the other machine?"),
-        );
+        let (what, hint) = match self.joins.current.as_ref().map(|joining| &joining.code) {
+            Some(Code::Pairing(_)) => ("the relay could not be reached", "is the relay running, and its port open?"),
+            Some(Code::Invite(_)) | None => (
+                "the inviter could not be reached through its relay",
+                "is `peerup invite` still waiting on the other machine?",
+            ),
+        };
+        self.fail_join(ApiError::new(ErrorKind::Timeout, format!("{what}{reason}")).with_hint(hint));
     }
 
     /// What is joined stays joined, also when nobody waits for the relay any more.
@@ -337,9 +389,16 @@ impl Controller {
 
     fn fail_join(&mut self, error: ApiError) {
         let Some(joining) = self.joins.current.take() else { return };
-        self.extra_relays.remove(&joining.code.relay);
+        self.extra_relays.remove(&joining.relay());
         self.apply_relays();
         let _ = joining.reply.send(Err(error));
+    }
+}
+
+fn relay_of(code: &Code) -> (PeerId, Multiaddr) {
+    match code {
+        Code::Invite(code) => (code.relay, code.relay_multiaddr()),
+        Code::Pairing(code) => (code.relay, code.relay_multiaddr()),
     }
 }
 
@@ -357,8 +416,7 @@ fn relays(code: &InviteCode, grant: Option<&Grant>) -> Vec<PeerAddr> {
 }
 
 fn refused(error: JoinError) -> ApiError {
-    ApiError::new(error.kind(), error.to_string())
-        .with_hint("check the code, or ask for a new one: `peerup invite` on the other machine")
+    ApiError::new(error.kind(), error.to_string()).with_hint(error.hint())
 }
 
 fn cancelled() -> ApiError {
@@ -424,7 +482,7 @@ mod tests {
         let code = InviteCode { token: Token::new([0; 8]), relay_address, relay, network: None, inviter };
         Joining {
             id,
-            code,
+            code: Code::Invite(code),
             own_name: NodeName::sanitise("laptop").unwrap(),
             reply: oneshot::channel().0,
             phase: Phase::Shaking,

@@ -4,6 +4,7 @@
 //! decide. Both run through the daemon when there is one, and through a host that only pairs otherwise.
 
 mod admission;
+pub mod group;
 pub mod invite;
 pub mod join;
 mod serve;
@@ -12,8 +13,6 @@ mod trust;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use peerup_control::{ApiError, ErrorKind};
 use peerup_swarm::Stream;
-use peerup_trust::NodeName;
-use peerup_types::PeerId;
 
 use crate::controller::{Controller, Mode};
 
@@ -55,11 +54,4 @@ async fn receive(stream: &mut Stream) -> Vec<u8> {
     let read = stream.read(&mut buffer).await.unwrap_or(0);
     buffer.truncate(read);
     buffer
-}
-
-/// What a peer that gives no name is called.
-fn name_for(peer: &PeerId) -> NodeName {
-    let id = peer.to_string();
-    let tail = &id[id.len().saturating_sub(6)..];
-    NodeName::sanitise(&format!("peer-{tail}")).expect("letters and digits are a name")
 }

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     READ,
     invite::{InviteId, Proof, Report, Step},
-    name_for, receive, transmit,
+    receive, transmit,
 };
 use crate::controller::Done;
 
@@ -99,7 +99,7 @@ impl Attempt {
                 false => machine.handle_input(&input)?,
             }
             if let Some(InviterEvent::Proven { joiner_name }) = machine.poll_event() {
-                return Ok(joiner_name.unwrap_or_else(|| name_for(&self.peer)));
+                return Ok(joiner_name.unwrap_or_else(|| NodeName::of_peer(&self.peer)));
             }
             if transmit(stream, || machine.poll_transmit()).await.is_err() {
                 machine.handle_eof()?;

@@ -3,7 +3,7 @@
 
 use peerup_config::{PeerAddr, unique_name};
 use peerup_control::ApiError;
-use peerup_service::files::{read_private, write_private_atomic};
+use peerup_service::files::{ConfigStore, read_private, write_private_atomic};
 use peerup_trust::NodeName;
 use peerup_types::{DnsLabel, PeerId};
 
@@ -24,11 +24,19 @@ impl Controller {
         let known = self.files.keys().map_err(ApiError::from)?.get(&peer).is_some();
         let label = self.new_label(&peer, name);
         let before = read_private(&self.files.config_file, CONFIG_LIMIT).map_err(DaemonError::from)?;
+        // What a change on probation would go back to learns the same.
+        let former = ConfigStore::beside(&self.files.config_file).paths().backup.clone();
+        let before_former = read_private(&former, CONFIG_LIMIT).ok();
         let named = label.as_ref().map(|label| (label, peer));
         let written = self.files.learn(named, relays).map_err(ApiError::from);
         let written = written.and_then(|()| if known { Ok(()) } else { self.add_key(peer, name) });
         if let Err(error) = written {
             self.restore_config(&before);
+            if let Some(text) = before_former.filter(|_| former.exists())
+                && let Err(error) = write_private_atomic(&former, &text)
+            {
+                tracing::error!(%error, "the former configuration keeps an unused name");
+            }
             return Err(error);
         }
         if let Some(label) = label {

@@ -376,6 +376,7 @@ fn swarm(services: Option<futures::channel::mpsc::Sender<swarm::InboundStream>>)
         overlay: vec![],
         profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: vec![],
+        infrastructure_protocols: vec![],
         guest_protocols: vec![],
         services,
         io: Handle::current(),

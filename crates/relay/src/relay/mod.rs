@@ -3,6 +3,7 @@
 mod config;
 mod listen;
 mod observing;
+mod pairing;
 mod vouching;
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
@@ -32,6 +33,7 @@ use crate::{
     watch::FileWatch,
 };
 use observing::{Observing, Question};
+use pairing::{Pairing, Shown};
 use vouching::Asked;
 
 /// A mesh of 64 nodes, each with two circuits to everybody: one at work and one that replaces it.
@@ -82,6 +84,7 @@ pub struct Relay {
     report: ServeReport,
     counters: Counters,
     vouching: JoinSet<Option<Asked>>,
+    pairing: Pairing,
     watch: FileWatch,
     observing: Observing,
     standing: config::Standing,
@@ -95,6 +98,7 @@ enum Wake {
     Command(Option<Command>),
     Swarm(Event),
     Vouching(Result<Option<Asked>, JoinError>),
+    Pairing(Result<Option<Shown>, JoinError>),
     KeysChanged,
     ConfigChanged,
     Timeout,
@@ -106,7 +110,7 @@ impl Relay {
     /// Reads the files, binds every listener and finds out where others reach them. `io` runs the connections.
     pub async fn start(config_file: &Path, version: &str, io: Handle) -> Result<Self, RelayError> {
         let config_file = std::path::absolute(config_file).unwrap_or_else(|_| config_file.to_owned());
-        let lock = FileLock::acquire(&RelayStatePaths::beside(&config_file, None).lock)?;
+        let lock = FileLock::acquire(&RelayStatePaths::beside(&config_file).lock)?;
         ConfigStore::beside(&config_file).settle(peerup_clock::since_epoch())?;
         let config = load_config(&config_file)?;
         let keypair = load_or_create_identity(&config.identity.key_file)?;
@@ -115,7 +119,8 @@ impl Relay {
         let observing = Observing::start(&config, &config_file, version, &mut swarm).await?;
         let connections = connections(&config.resources);
         let report = ServeReport { peer_id: swarm.local_peer(), addresses: Vec::new() };
-        let watch = FileWatch::new(&[keys.path()]);
+        let pairing = Pairing::load(RelayStatePaths::beside(&config_file).pairing);
+        let watch = FileWatch::new(&[keys.path(), pairing.file()]);
         let standing = config::Standing::new(&config_file, config.resolved())?;
         let mut relay = Self {
             config,
@@ -131,6 +136,7 @@ impl Relay {
             report,
             counters: Counters::default(),
             vouching: JoinSet::new(),
+            pairing,
             watch,
             observing,
             standing,
@@ -180,6 +186,7 @@ impl Relay {
                 }
                 Wake::Swarm(event) => self.handle_event(event),
                 Wake::Vouching(finished) => self.handle_vouching(finished),
+                Wake::Pairing(finished) => self.handle_pairing(finished),
                 Wake::Timeout => self.handle_timeout(),
                 Wake::Report => self.log_counters(),
                 Wake::Question(question) => self.answer_question(question),
@@ -206,6 +213,7 @@ impl Relay {
             () = self.standing.changed() => Wake::ConfigChanged,
             () = optional_sleep(until_timeout) => Wake::Timeout,
             Some(finished) = self.vouching.join_next() => Wake::Vouching(finished),
+            Some(finished) = self.pairing.next() => Wake::Pairing(finished),
             _ = report.tick() => Wake::Report,
             question = self.observing.question() => Wake::Question(question),
             event = self.swarm.next_event() => Wake::Swarm(event),
@@ -234,6 +242,7 @@ impl Relay {
     }
 
     fn reload(&mut self) {
+        self.pairing.reload();
         match self.keys.reload() {
             Ok(()) => self.apply_admission(),
             Err(error) => tracing::error!(
@@ -247,13 +256,14 @@ impl Relay {
     /// Tells the swarm who may use the relay, after anything that decides it has changed.
     fn apply_admission(&mut self) {
         let (now, unix_now) = (peerup_clock::now(), peerup_clock::unix());
-        self.expiry = self.keys.next_expiry(unix_now);
+        let codes = self.pairing.open_until(unix_now);
+        self.expiry = self.keys.next_expiry(unix_now).into_iter().chain(codes).min();
         let authorized = self.keys.authorized(unix_now);
         let guests = self.admissions.handle_authorized(|inviter| authorized.contains(inviter));
         let admission = Admission {
             authorized,
             infrastructure: BTreeSet::new(),
-            guests: self.admissions.is_any_open(now),
+            guests: self.admissions.is_any_open(now) || codes.is_some(),
             open: !self.config.security.enable_connection_gating,
         };
         if admission != self.admission {
@@ -282,8 +292,15 @@ impl Relay {
         match event {
             Event::PathOpened(path) => {
                 self.connections.handle_opened(path.path, path.peer, addresses::ip_of(&path.remote));
+                self.pairing.handle_opened(path);
             }
-            Event::PathClosed { path, .. } => self.connections.handle_closed(path),
+            Event::PathClosed { path, .. } => {
+                self.connections.handle_closed(path);
+                self.pairing.handle_closed(path);
+            }
+            Event::Inbound(stream) if stream.protocol.as_ref() == protocol::RELAY_PAIR => {
+                self.handle_code(stream);
+            }
             Event::Inbound(stream) => self.handle_stream(stream),
             Event::Listening(address) => self.handle_listening(address),
             Event::ListenExpired(address) => self.listening.retain(|listening| *listening != address),
@@ -300,7 +317,10 @@ impl Relay {
             }
             Event::Decided(decision) => self.observing.decided(decision),
             Event::Restarted { panic } => self.handle_restart(&panic),
-            Event::Identified { peer, agent, .. } => tracing::debug!(%peer, agent, "identified"),
+            Event::Identified { peer, agent, .. } => {
+                tracing::debug!(%peer, agent, "identified");
+                self.introduce_to(peer);
+            }
             Event::ReservationEnded { peer } => self.connections.handle_reservation_ended(&peer),
             // A relay dials nobody and reserves nowhere.
             Event::DialFailed { .. }
@@ -340,6 +360,7 @@ impl Relay {
         tracing::error!(panic, "libp2p panicked and was started again; peers will reconnect");
         self.counters.restarts += 1;
         self.connections.handle_restart();
+        self.pairing.handle_restart();
         self.listening.clear();
         self.admissions.handle_restart();
     }
@@ -372,8 +393,9 @@ fn swarm_config(config: &RelayConfig, keypair: Keypair, version: &str, io: Handl
         dht_protocol: protocol::kad_protocol(config.discovery.network.as_ref()),
         overlay: Vec::new(),
         profile: Profile::Relay(limits(&config.resources)),
-        authorized_protocols: vec![protocol::VOUCH],
-        guest_protocols: Vec::new(),
+        authorized_protocols: vec![protocol::VOUCH, protocol::RELAY_PAIR],
+        infrastructure_protocols: Vec::new(),
+        guest_protocols: vec![protocol::RELAY_PAIR],
         services: None,
         io,
     }

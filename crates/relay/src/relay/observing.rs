@@ -133,7 +133,7 @@ fn pages(
         let page = pages.entry(metrics.listen_address).or_default();
         page.metrics = Some(ask(questions, Question::Metrics));
         if !metrics.listen_address.ip().is_loopback() {
-            let file = RelayStatePaths::beside(config_file, None).metrics_token;
+            let file = RelayStatePaths::beside(config_file).metrics_token;
             page.token = Some(secret_token(&file)?.into());
         }
     }

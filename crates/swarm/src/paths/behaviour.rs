@@ -33,6 +33,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Protocols {
     pub authorized: Arc<[StreamProtocol]>,
+    pub infrastructure: Arc<[StreamProtocol]>,
     pub guest: Arc<[StreamProtocol]>,
 }
 
@@ -48,8 +49,9 @@ impl Shared {
     pub fn protocols_for(&self, peer: &PeerId) -> Arc<[StreamProtocol]> {
         match self.admission.load().standing(peer) {
             Standing::Authorized => self.offered.load().to(peer),
-            Standing::Guest => self.protocols.guest.clone(),
-            Standing::Infrastructure | Standing::Anybody | Standing::Stranger => self.nothing.clone(),
+            Standing::Infrastructure => self.protocols.infrastructure.clone(),
+            Standing::Guest | Standing::Anybody => self.protocols.guest.clone(),
+            Standing::Stranger => self.nothing.clone(),
         }
     }
 

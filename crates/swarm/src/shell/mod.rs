@@ -479,6 +479,7 @@ mod tests {
             overlay: Vec::new(),
             profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
             authorized_protocols: Vec::new(),
+            infrastructure_protocols: Vec::new(),
             guest_protocols: Vec::new(),
             services: None,
             io: tokio::runtime::Handle::current(),

@@ -35,6 +35,7 @@ pub fn swarm(profile: Profile) -> PeerSwarm {
         overlay: vec!["10.64.0.0/16".parse().unwrap()],
         profile,
         authorized_protocols: vec![ECHO],
+        infrastructure_protocols: vec![],
         guest_protocols: vec![],
         services: None,
         io: tokio::runtime::Handle::current(),

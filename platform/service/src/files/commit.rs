@@ -9,7 +9,7 @@ use std::time::Duration;
 use peerup_config::MAX_TEXT;
 use peerup_config::commit::{self, CommitError, CommitPaths, OnDisk, State, Step};
 
-use super::edit::lock_edits;
+use super::edit::{EditFileError, lock_edits};
 use super::lock::LockError;
 use super::owner::parent;
 use super::private::{PrivateFileError, WriteError, read_private, write_private_atomic};
@@ -33,6 +33,8 @@ pub enum StoreError {
     Write(#[from] WriteError),
     #[error(transparent)]
     Refused(#[from] CommitError),
+    #[error("the change is confirmed, and not kept as the last good configuration")]
+    NotKept(#[source] Box<StoreError>),
 }
 
 impl StoreError {
@@ -41,7 +43,9 @@ impl StoreError {
             Self::Read(error) => error.hint(),
             Self::Write(error) => error.hint(),
             Self::Refused(error) => error.hint().map(str::to_owned),
-            Self::Lock(_) | Self::NotText { .. } => None,
+            Self::NotKept(error) => error.hint(),
+            Self::Lock(error) => error.hint(),
+            Self::NotText { .. } => None,
         }
     }
 }
@@ -86,7 +90,11 @@ impl ConfigStore {
     /// Keeps the change that is pending.
     pub fn confirm(&self) -> Result<(), StoreError> {
         let _alone = lock_edits(&self.config)?;
-        self.perform(&commit::confirm(&self.read()?)?)
+        let steps = commit::confirm(&self.read()?)?;
+        // The first step confirms; the others keep what was confirmed, and a full disk may not take it.
+        let (confirming, keeping) = steps.split_at(1);
+        self.perform(confirming)?;
+        self.perform(keeping).map_err(|error| StoreError::NotKept(Box::new(error)))
     }
 
     /// Takes the pending change back, else goes back to the last good configuration.
@@ -107,6 +115,28 @@ impl ConfigStore {
     pub fn archive(&self, started_with: &str) -> Result<(), StoreError> {
         let _alone = lock_edits(&self.config)?;
         self.perform(&commit::archive(&self.read()?, started_with))
+    }
+
+    /// Makes an addition that a pending change does not take with it when it is taken back: it is made in the text in
+    /// force and in the one that would come back. A text that cannot take it stays without.
+    pub fn amend<E>(
+        &self,
+        change: impl Fn(&str) -> Result<Option<String>, E>,
+    ) -> Result<bool, EditFileError<E>> {
+        let path = || self.config.clone();
+        let _alone =
+            lock_edits(&self.config).map_err(|source| EditFileError::Lock { path: path(), source })?;
+        let text = read_private(&self.config, MAX_TEXT as u64).map_err(EditFileError::Read)?;
+        let text = String::from_utf8(text).map_err(|_| EditFileError::NotText { path: path() })?;
+        let changed = change(&text).map_err(EditFileError::Change)?;
+        if let Ok(Some(former)) = read(&self.paths.backup)
+            && let Ok(Some(amended)) = change(&former)
+        {
+            write_private_atomic(&self.paths.backup, amended.as_bytes()).map_err(EditFileError::Write)?;
+        }
+        let Some(changed) = changed else { return Ok(false) };
+        write_private_atomic(&self.config, changed.as_bytes()).map_err(EditFileError::Write)?;
+        Ok(true)
     }
 
     fn read(&self) -> Result<OnDisk, StoreError> {
@@ -212,6 +242,20 @@ mod tests {
         assert_eq!(text(&dir, ".config.pre-confirmed.yaml"), "old");
         store.rollback().unwrap();
         assert_eq!(text(&dir, "config.yaml"), "old");
+    }
+
+    #[test]
+    fn what_is_added_meanwhile_stays_when_the_change_is_taken_back() {
+        let (dir, store) = store("old\n");
+        store.apply("new\n", NOW, MINUTE).unwrap();
+        let add = |text: &str| Ok::<_, ()>((!text.contains("name")).then(|| format!("{text}name\n")));
+        assert!(store.amend(add).unwrap());
+        assert_eq!(text(&dir, "config.yaml"), "new\nname\n");
+        assert_eq!(store.settle(NOW + MINUTE).unwrap(), State::Expired);
+        assert_eq!(text(&dir, "config.yaml"), "old\nname\n");
+        assert!(!store.amend(add).unwrap());
+        assert!(matches!(store.amend(|_| Err(())), Err(EditFileError::Change(()))));
+        assert_eq!(files(&dir), [".config.yaml.lock", "config.yaml"]);
     }
 
     #[test]

@@ -40,7 +40,8 @@ impl<E> EditFileError<E> {
         match self {
             Self::Read(error) => error.hint(),
             Self::Write(error) => error.hint(),
-            Self::Lock { .. } | Self::NotText { .. } | Self::Change(_) => None,
+            Self::Lock { source, .. } => source.hint(),
+            Self::NotText { .. } | Self::Change(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::owner::open_or_create;
+use super::private::disk_hint;
 
 /// Far more digits than a process id has.
 const MAX_PID_LENGTH: u64 = 20;
@@ -24,6 +25,15 @@ pub enum LockError {
         #[source]
         source: io::Error,
     },
+}
+
+impl LockError {
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Held { .. } => None,
+            Self::Io { path, source } => disk_hint(path, source),
+        }
+    }
 }
 
 fn holder_name(holder: Option<u32>) -> String {
@@ -43,7 +53,8 @@ impl FileLock {
         let file = open_or_create(path, OpenOptions::new().read(true).write(true)).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
-                write_pid(&mut file).map_err(failed)?;
+                // For people. On a full disk the lock holds all the same, and taking a change back needs it.
+                let _ = write_pid(&mut file);
                 Ok(Self { _file: file })
             }
             Err((file, Errno::EWOULDBLOCK)) => {

@@ -48,7 +48,7 @@ impl PrivateFileError {
         match self {
             Self::Exposed { path, .. } => Some(format!("chmod 600 {}", path.display())),
             Self::ExposedDirectory { path, .. } => Some(format!("chmod 700 {}", path.display())),
-            Self::Read { path, source } | Self::CreateDirectory { path, source } => owner_hint(path, source),
+            Self::Read { path, source } | Self::CreateDirectory { path, source } => disk_hint(path, source),
             Self::NotAFile { .. }
             | Self::TooLong { .. }
             | Self::NotADirectory { .. }
@@ -73,14 +73,25 @@ pub struct WriteError {
 
 impl WriteError {
     pub fn hint(&self) -> Option<String> {
-        owner_hint(&self.path, &self.source)
+        disk_hint(&self.path, &self.source)
     }
 }
 
-fn owner_hint(path: &Path, source: &io::Error) -> Option<String> {
-    (source.kind() == io::ErrorKind::PermissionDenied).then(|| {
-        format!("look at its owner and permissions: ls -ld {} {}", parent(path).display(), path.display())
-    })
+/// The next step when a file cannot be read or written.
+pub fn disk_hint(path: &Path, source: &io::Error) -> Option<String> {
+    let dir = parent(path).display();
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            Some(format!("look at its owner and permissions: ls -ld {dir} {}", path.display()))
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some(format!("nothing has changed; make room and try again: df -h {dir}"))
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some(format!("nothing has changed; it is mounted read-only: findmnt -T {dir}"))
+        }
+        _ => None,
+    }
 }
 
 /// Reads a file that nobody but its owner may see, `limit` bytes at most.

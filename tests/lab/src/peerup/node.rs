@@ -183,15 +183,20 @@ impl Node {
 
     /// Resident memory of the daemon in MiB.
     pub fn rss_mib(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon_pid()?))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
-        Ok(kib.parse::<f64>()? / 1024.0)
+        rss_mib(self.daemon_pid()?)
     }
 
     pub fn log(&self) -> String {
         self.host.read(&self.dir().join("peerup.log")).unwrap_or_default()
     }
+}
+
+/// Resident memory of a process in MiB.
+pub(super) fn rss_mib(pid: Pid) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
+    Ok(kib.parse::<f64>()? / 1024.0)
 }
 
 /// An open invitation.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::peerup;
+use super::{node::rss_mib, peerup};
 use crate::host::Host;
 use crate::logs;
 use crate::process::{Cmd, Process, Show};
@@ -77,10 +77,26 @@ impl Relay {
         Ok(())
     }
 
+    /// Codes of a new group, one for each machine.
+    pub fn pair(&self, count: usize) -> Result<Vec<String>> {
+        let (config, count) = (self.config().display().to_string(), count.to_string());
+        let made = self.relay(&["pair", "--count", &count, "--json", "--config", &config])?.run()?;
+        let made: serde_json::Value = serde_json::from_str(&made.stdout)?;
+        let codes = made["codes"].as_array().context("no codes")?;
+        codes.iter().map(|code| Ok(code.as_str().context("no text")?.to_owned())).collect()
+    }
+
     pub fn deauthorize(&self, peer: &str) -> Result<()> {
         let config = self.config().display().to_string();
         self.relay(&["deauthorize", peer, "--config", &config])?.run()?;
         Ok(())
+    }
+
+    /// Resident memory of the server in MiB.
+    pub fn rss_mib(&self) -> Result<f64> {
+        let mut programs = self.host.programs().into_iter();
+        let (pid, _) = programs.find(|(_, line)| line.contains(" relay serve ")).context("no relay runs")?;
+        rss_mib(pid)
     }
 
     /// The address that `peerup init --relay` takes.

@@ -4,8 +4,10 @@
 #![expect(clippy::print_stdout, reason = "figures for the reader of a test's output")]
 
 mod carriers;
+mod disk;
 mod ends;
 mod faults;
+mod groups;
 mod idle;
 mod lan;
 mod limits;

@@ -1,26 +1,42 @@
 //! `config set` and `config unset`: one value, in the user's own text.
 
+use std::time::Duration;
+
 use peerup_config::{
     commit::{CommitError, State},
     edit::{self, Edited},
 };
 use peerup_service::files::StoreError;
 
-use super::Target;
+use super::{Target, probation::put_in_force};
 use crate::{
     edit::edit_file,
     failure::{Exit, Failure},
 };
 
-pub fn set(target: &Target<'_>, key: &str, value: &str) -> Result<Exit, Failure> {
+pub fn set(
+    target: &Target<'_>,
+    key: &str,
+    value: &str,
+    confirm: Option<Duration>,
+) -> Result<Exit, Failure> {
     let path = edit::path(key).ok_or_else(|| no_key(key))?;
     let value = edit::parse_value(value);
-    change(target, |text| Ok(edit::set(text, &path, &value)?), format_args!("{key} is set"))
+    let done = Words { done: format!("{key} is set"), unchanged: format!("nothing to change: {key} is so already") };
+    change(target, |text| Ok(edit::set(text, &path, &value)?), confirm, &done)
 }
 
-pub fn unset(target: &Target<'_>, key: &str) -> Result<Exit, Failure> {
+pub fn unset(target: &Target<'_>, key: &str, confirm: Option<Duration>) -> Result<Exit, Failure> {
     let path = edit::path(key).ok_or_else(|| no_key(key))?;
-    change(target, |text| Ok(edit::remove(text, &path)?), format_args!("{key} is removed"))
+    let done =
+        Words { done: format!("{key} is removed"), unchanged: format!("nothing to change: the file has no {key}") };
+    change(target, |text| Ok(edit::remove(text, &path)?), confirm, &done)
+}
+
+/// What to say when it is done, and when there was nothing to do.
+struct Words {
+    done: String,
+    unchanged: String,
 }
 
 fn no_key(key: &str) -> Failure {
@@ -29,10 +45,19 @@ fn no_key(key: &str) -> Failure {
 
 fn change(
     target: &Target<'_>,
-    change: impl FnOnce(&str) -> Result<Edited, Failure>,
-    done: std::fmt::Arguments<'_>,
+    change: impl Fn(&str) -> Result<Edited, Failure>,
+    confirm: Option<Duration>,
+    words: &Words,
 ) -> Result<Exit, Failure> {
     refuse_on_probation(target)?;
+    // Nobody else's edit waits for an answer: what is asked about is tried out first.
+    let now = target.read()?;
+    if let Edited::Changed(text) = change(&now)? {
+        target.guard(&now, &target.parse(&text)?, confirm)?;
+        if let Some(timeout) = confirm {
+            return on_probation(target, &text, timeout, &words.done);
+        }
+    }
     let (mut before, mut after) = (None, None);
     let changed = edit_file(&target.file, |text| {
         let edited = change(text)?;
@@ -43,12 +68,24 @@ fn change(
         Ok(edited)
     })?;
     let Some(after) = after.filter(|_| changed) else {
-        target.context.terminal.note("nothing to change: the file says so already")?;
+        target.context.terminal.note(&words.unchanged)?;
         return Ok(Exit::Ok);
     };
     let told = target.tell()?;
-    target.context.terminal.note(done)?;
+    target.context.terminal.note(&words.done)?;
     target.note_waiting(before.map(|before| before.resolved).as_ref(), &after.resolved, told)?;
+    Ok(Exit::Ok)
+}
+
+pub fn on_probation(
+    target: &Target<'_>,
+    text: &str,
+    timeout: Duration,
+    done: &str,
+) -> Result<Exit, Failure> {
+    put_in_force(target, text, timeout)?;
+    target.context.terminal.note(done)?;
+    target.context.terminal.note(format_args!("keep it with `{} confirm`", target.command()))?;
     Ok(Exit::Ok)
 }
 
@@ -75,6 +112,7 @@ pub fn store_failed(target: &Target<'_>, error: StoreError) -> Failure {
         | StoreError::Lock(_)
         | StoreError::Read(_)
         | StoreError::NotText { .. }
+        | StoreError::NotKept(_)
         | StoreError::Write(_) => failure.or_hint(error.hint()),
     }
 }

@@ -5,30 +5,39 @@ use std::{
     io::{self, IsTerminal},
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use peerup_config::edit::Edited;
 use peerup_service::files::write_private_atomic;
 
-use super::{Target, beside, change::refuse_on_probation};
+use super::{
+    Target, beside,
+    change::{on_probation, refuse_on_probation},
+};
 use crate::{
     edit::edit_file,
     failure::{Exit, Failure},
     place::read_text,
 };
 
-pub fn run(target: &Target<'_>) -> Result<Exit, Failure> {
+pub fn run(target: &Target<'_>, confirm: Option<Duration>) -> Result<Exit, Failure> {
     refuse_on_probation(target)?;
     let before = target.read()?;
     let copy = beside(&target.file, "edit");
     write_private_atomic(&copy, before.as_bytes())?;
-    let outcome = edit_copy(target, &before, &copy);
+    let outcome = edit_copy(target, &before, &copy, confirm);
     // The copy holds nothing that the file or the rejected text does not.
     let _ = std::fs::remove_file(&copy);
     outcome
 }
 
-fn edit_copy(target: &Target<'_>, before: &str, copy: &Path) -> Result<Exit, Failure> {
+fn edit_copy(
+    target: &Target<'_>,
+    before: &str,
+    copy: &Path,
+    confirm: Option<Duration>,
+) -> Result<Exit, Failure> {
     let terminal = &target.context.terminal;
     loop {
         open_editor(copy)?;
@@ -39,6 +48,11 @@ fn edit_copy(target: &Target<'_>, before: &str, copy: &Path) -> Result<Exit, Fai
         }
         match target.parse(&after) {
             Ok(parsed) => {
+                target.guard(before, &parsed, confirm).map_err(|failure| kept(target, &after, failure))?;
+                if let Some(timeout) = confirm {
+                    let done = format!("{} is changed", target.file.display());
+                    return on_probation(target, &after, timeout, &done);
+                }
                 replace(target, before, &after)?;
                 let told = target.tell()?;
                 terminal.note(format_args!("{} is changed", target.file.display()))?;
@@ -61,13 +75,15 @@ fn again(target: &Target<'_>, failure: &Failure) -> Result<bool, Failure> {
     Ok(!answer.trim().eq_ignore_ascii_case("n"))
 }
 
-/// Nothing that somebody typed is lost.
 fn rejected(target: &Target<'_>, text: &str, failure: Failure) -> Failure {
+    kept(target, text, failure.while_doing("the file stays as it was"))
+}
+
+/// Nothing that somebody typed is lost.
+fn kept(target: &Target<'_>, text: &str, failure: Failure) -> Failure {
     let kept = beside(&target.file, "rejected");
     match write_private_atomic(&kept, text.as_bytes()) {
-        Ok(()) => failure
-            .while_doing("the file stays as it was")
-            .hint(format!("what you typed is in {}", kept.display())),
+        Ok(()) => failure.also_hint(&format!("what you typed is in {}", kept.display())),
         Err(error) => error.into(),
     }
 }

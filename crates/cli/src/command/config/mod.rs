@@ -14,11 +14,13 @@ use std::{
 use peerup_config::{NodeConfig, RelayConfig, Resolved, effect};
 use peerup_control::{Client, ClientError, Runtime};
 use peerup_service::files::ConfigStore;
+use serde_json::json;
 
 use super::{Context, block_on};
 use crate::{
     args::Config,
     failure::{Exit, Failure},
+    lockout::guard,
     place::{directory, in_file, read_identity, read_text, validate_keys},
 };
 
@@ -63,11 +65,11 @@ pub fn run_relay(context: &Context, command: Config) -> Result<Exit, Failure> {
 
 fn dispatch(target: &Target<'_>, command: Config) -> Result<Exit, Failure> {
     match command {
-        Config::Validate => validate(target),
+        Config::Validate(args) => validate(target, args.json),
         Config::Show(args) => show::run(target, &args),
-        Config::Set { key, value } => change::set(target, &key, &value),
-        Config::Unset { key } => change::unset(target, &key),
-        Config::Edit => edit::run(target),
+        Config::Set { key, value, probation } => change::set(target, &key, &value, probation.confirm),
+        Config::Unset { key, probation } => change::unset(target, &key, probation.confirm),
+        Config::Edit(probation) => edit::run(target, probation.confirm),
         Config::Apply { file, confirm_timeout } => probation::apply(target, &file, confirm_timeout),
         Config::Confirm => probation::confirm(target),
         Config::Rollback => probation::rollback(target),
@@ -75,12 +77,26 @@ fn dispatch(target: &Target<'_>, command: Config) -> Result<Exit, Failure> {
 }
 
 /// The file, and the files that it names, as far as they exist.
-fn validate(target: &Target<'_>) -> Result<Exit, Failure> {
-    let parsed = target.parse(&target.read()?)?;
-    read_identity(&parsed.key_file)?;
-    validate_keys(&parsed.keys_file)?;
+fn validate(target: &Target<'_>, json: bool) -> Result<Exit, Failure> {
+    let outcome = check(target);
+    if json {
+        let (error, hint) = match &outcome {
+            Ok(()) => (None, None),
+            Err(failure) => (Some(failure.message()), failure.hint_text()),
+        };
+        let report = json!({"file": target.file, "valid": outcome.is_ok(), "error": error, "hint": hint});
+        target.context.terminal.json(&report)?;
+        return Ok(outcome.map_or_else(|failure| failure.exit, |()| Exit::Ok));
+    }
+    outcome?;
     target.context.terminal.line(format_args!("OK: {} is valid", target.file.display()))?;
     Ok(Exit::Ok)
+}
+
+fn check(target: &Target<'_>) -> Result<(), Failure> {
+    let parsed = target.parse(&target.read()?)?;
+    read_identity(&parsed.key_file)?;
+    validate_keys(&parsed.keys_file)
 }
 
 impl Target<'_> {
@@ -113,6 +129,19 @@ impl Target<'_> {
                     key_file: config.identity.key_file,
                     keys_file: config.security.authorized_keys_file,
                 })
+            }
+        }
+    }
+
+    /// Asks before a change that can cut the session it is typed in, or refuses it where nobody can answer. A
+    /// configuration that cannot be read now has nobody on it.
+    fn guard(&self, before: &str, after: &Parsed, confirm: Option<Duration>) -> Result<(), Failure> {
+        let Ok(Parsed { resolved, node: Some(node), .. }) = self.parse(before) else { return Ok(()) };
+        match effect::cutting(&resolved, &after.resolved).as_slice() {
+            [] => Ok(()),
+            keys => {
+                let what = format!("changing {}", keys.join(", "));
+                guard(&self.context.terminal, &node, &what, confirm)
             }
         }
     }

@@ -55,7 +55,7 @@ pub fn down(target: &Target<'_>, timeout: Duration) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn put_in_force(target: &Target<'_>, new: &str, timeout: Duration) -> Result<(), Failure> {
+pub fn put_in_force(target: &Target<'_>, new: &str, timeout: Duration) -> Result<(), Failure> {
     let failed = |error| store_failed(target, error);
     target.store().apply(new, peerup_clock::since_epoch(), timeout).map_err(failed)?;
     let told = match target.tell() {

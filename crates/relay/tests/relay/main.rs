@@ -1,6 +1,8 @@
 //! A running relay and real nodes over loopback: who gets what, and what changes while it runs.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
+mod pairing;
+
 use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -331,13 +333,18 @@ fn write_keys(dir: &TempDir, peers: &[PeerId]) {
 
 /// A node that takes circuits from anybody, so that it is the relay that refuses.
 fn node() -> PeerSwarm {
+    node_of(Keypair::generate_ed25519())
+}
+
+fn node_of(keypair: Keypair) -> PeerSwarm {
     let mut node = PeerSwarm::new(SwarmConfig {
-        keypair: Keypair::generate_ed25519(),
+        keypair,
         agent: "peerup/test".into(),
         dht_protocol: protocol::kad_protocol(None),
         overlay: Vec::new(),
         profile: Profile::Node { mdns: false, relaying: None, punches_over: None },
         authorized_protocols: Vec::new(),
+        infrastructure_protocols: vec![protocol::PEER_NOTIFY],
         guest_protocols: vec![ECHO],
         services: None,
         io: Handle::current(),
