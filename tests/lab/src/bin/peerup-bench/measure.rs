@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use peerup_lab::impair::Counts;
 use peerup_lab::tools::flows::{Flow, flows};
 use peerup_lab::tools::iperf::{self, Iperf, Shape};
-use peerup_lab::tools::ping::{ping, round_trips};
+use peerup_lab::tools::ping::{gaps, ping, round_trips};
 use peerup_lab::tools::usage::{Memory, cpu_seconds, machine_seconds};
 use peerup_lab::{COUNTS_EVERY, Output, Process, Show, clock};
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ fn loaded(subject: &Running, shape: &Shape) -> Result<Measured> {
     let mut values = after.per_gb(&before, figures.bytes);
     values.push((Metric::Tcp1, figures.mbit));
     values.push((Metric::Retransmits, figures.retransmits as f64));
-    values.extend(under_load(echo, count)?);
+    values.extend(under_load(echo)?);
     if let Some(peak) = memory(subject, |memory| memory.peak_mib)? {
         values.push((Metric::RssPeak, peak));
     }
@@ -124,17 +124,21 @@ fn end(client: &mut Process, shape: &Shape) -> Result<Output> {
 }
 
 fn seen(subject: &Running) -> Result<(Vec<Flow>, Vec<Flow>)> {
-    let inner = flows(&subject.a, &format!("dst {}", subject.address))?;
+    let mut inner = flows(&subject.a, &format!("dst {}", subject.address))?;
+    // The other connection is the one on which iperf3 agrees with its server.
+    inner.truncate(1);
     let outer = subject.outer.map(|address| flows(&subject.a, &format!("dst {address}")));
     Ok((inner, outer.transpose()?.unwrap_or_default()))
 }
 
 /// Takes the echo away with the flow, whatever is still on its way.
-fn under_load(mut echo: Process, count: u32) -> Result<Vec<(Metric, f64)>> {
+fn under_load(mut echo: Process) -> Result<Vec<(Metric, f64)>> {
     echo.signal(peerup_lab::Signal::SIGINT);
-    let times = round_trips(&echo.wait(Duration::from_secs(5))?);
+    let output = echo.wait(Duration::from_secs(5))?;
+    let times = round_trips(&output);
     let (avg, p50, p99) = averages(&times).context("no echo came back beside the flow")?;
-    let lost = 1.0 - (times.len() as f64 / f64::from(count)).min(1.0);
+    let lost = gaps(&output).len() as f64;
+    let lost = lost / (lost + times.len() as f64);
     Ok(vec![
         (Metric::LoadedAvg, avg),
         (Metric::LoadedP50, p50),

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use nix::unistd::Pid;
 use peerup_lab::tools::links::set_offloads;
-use peerup_lab::tools::ping::first_reply;
 use peerup_lab::{Host, Lab, Process, Show, Wire, clock};
 use serde::{Deserialize, Serialize};
 
@@ -114,30 +113,34 @@ impl Subject {
             [&a, &b].into_iter().try_for_each(|host| set_offloads(host, "eth0", false))?;
         }
         let program = found.program.display().to_string();
-        let (overlay, address): (Box<dyn Overlay>, _) = match self {
-            Self::Raw | Self::RawBbr => (Box::new(NoOverlay), B),
-            Self::Boringtun => {
+        let overlay: Box<dyn Overlay> = match self {
+            Self::Raw | Self::RawBbr => Box::new(NoOverlay),
+            Self::Boringtun | Self::Gotatun => {
                 let words = ["--foreground", "--disable-drop-privileges", "wg0"];
-                (Box::new(wireguard::WireGuard::start(&a, &b, &program, &words)?), INSIDE_B)
+                Box::new(wireguard::WireGuard::start(&a, &b, &program, &words)?)
             }
-            Self::Gotatun => {
-                let words = ["--foreground", "--disable-drop-privileges", "wg0"];
-                (Box::new(wireguard::WireGuard::start(&a, &b, &program, &words)?), INSIDE_B)
-            }
-            Self::WireguardGo => {
-                (Box::new(wireguard::WireGuard::start(&a, &b, &program, &["-f", "wg0"])?), INSIDE_B)
-            }
-            Self::Nebula => (Box::new(nebula::Nebula::start(&a, &b, &program)?), INSIDE_B),
-            _ => (Box::new(peerup::Peerup::direct(self, &a, &b)?), peerup_lab::peerup::JOINER),
+            Self::WireguardGo => Box::new(wireguard::WireGuard::start(&a, &b, &program, &["-f", "wg0"])?),
+            Self::Nebula => Box::new(nebula::Nebula::start(&a, &b, &program)?),
+            _ => Box::new(peerup::Peerup::direct(self, &a, &b)?),
         };
+        let (back, address) = self.addresses();
         let outer = self.is_peerup().then_some(B);
-        Running { subject: self, a, b, address, outer, wire, overlay, _lab: lab }.reached()
+        Running { subject: self, a, b, address, back, outer, wire, overlay, _lab: lab }.reached()
+    }
+
+    /// The two hosts, as they reach each other through the overlay.
+    fn addresses(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Raw | Self::RawBbr => (A, B),
+            _ if self.is_peerup() => (peerup_lab::peerup::INVITER, peerup_lab::peerup::JOINER),
+            _ => (INSIDE_A, INSIDE_B),
+        }
     }
 
     fn over_a_relay(self, mut lab: Lab, a: Host, b: Host) -> Result<Running> {
         let overlay = Box::new(peerup::Peerup::relayed(&mut lab, &a, &b)?);
-        let (address, outer) = (peerup_lab::peerup::JOINER, Some(peerup::RELAY));
-        Running { subject: self, a, b, address, outer, wire: None, overlay, _lab: lab }.reached()
+        let ((back, address), outer) = (self.addresses(), Some(peerup::RELAY));
+        Running { subject: self, a, b, address, back, outer, wire: None, overlay, _lab: lab }.reached()
     }
 }
 
@@ -182,6 +185,8 @@ pub struct Running {
     pub b: Host,
     /// Host `b` as host `a` reaches it through the overlay.
     pub address: &'static str,
+    /// Host `a` as host `b` reaches it.
+    back: &'static str,
     /// Where the overlay's own TCP connections go to, if it has any.
     pub outer: Option<&'static str>,
     pub wire: Option<Wire>,
@@ -191,9 +196,17 @@ pub struct Running {
 
 impl Running {
     fn reached(self) -> Result<Self> {
-        first_reply(&self.a, self.address, FIRST_REPLY)?;
+        self.first_reply(&self.a, self.address)?;
         self.overlay.settle()?;
         Ok(self)
+    }
+
+    /// Sends every 10 ms until the first reply; how long it took. While nobody was met there may be no route yet.
+    fn first_reply(&self, from: &Host, to: &str) -> Result<Duration> {
+        peerup_lab::wait_until(&format!("{}: a reply from {to}", from.name()), FIRST_REPLY, || {
+            let ping = from.cmd("ping").args(["-c", "1", "-i", "0.01", "-w", "20", to]);
+            ping.show(Show::Nothing).try_run().is_ok_and(|output| output.code == Some(0))
+        })
     }
 
     /// The two daemons.
@@ -210,18 +223,16 @@ impl Running {
         self.overlay.carrier()
     }
 
-    /// Ends the daemon of `b` and starts it again; how long the first reply took, from the start.
+    /// Ends the daemon of `b` and starts it again; how long its first reply took, from the start. `b` asks, because
+    /// `a` may still hold keys that `b` has lost.
     pub fn restart(&mut self) -> Result<Duration> {
         self.overlay.stop()?;
         let began = clock::now();
         self.overlay.start()?;
-        let reply = |_: &()| {
-            let ping = self.a.cmd("ping").args(["-c", "1", "-i", "0.01", "-w", "20", self.address]);
-            ping.show(Show::Nothing).try_run().is_ok_and(|output| output.code == Some(0))
-        };
-        peerup_lab::wait_until("a reply after a restart", FIRST_REPLY, || reply(&()))?;
+        self.first_reply(&self.b, self.back)?;
         let took = began.elapsed();
         self.overlay.settle()?;
+        self.first_reply(&self.a, self.address)?;
         Ok(took)
     }
 }
