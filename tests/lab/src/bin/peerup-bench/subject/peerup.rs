@@ -119,7 +119,7 @@ fn configure(subject: Subject, node: &Node) -> Result<()> {
         Subject::PeerupDatagram => ("datagram", None),
         _ => ("auto", None),
     };
-    if carrier != "auto" && node.peerup(["config", "show"])?.stdout.contains("carrier") {
+    if carrier != "auto" {
         node.peerup(["config", "set", "vpn.carrier", carrier])?;
     }
     let Some(protocol) = blocked else { return Ok(()) };
