@@ -98,6 +98,14 @@ impl Host {
         format!("eth{}", self.inner.next_link.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Makes a cable whose ends are links of this host and of another.
+    pub(crate) fn plumb_to(&self, other: &Self, here: &str, there: &str) -> Result<()> {
+        let (this, other) = (self.inner.namespaces.pid(), other.inner.namespaces.pid());
+        let script =
+            format!("ip link add name {here} netns {this} type veth peer name {there} netns {other}");
+        self.inner.anchor.plumb(&script).map(drop)
+    }
+
     pub(crate) fn keep_wire(&self, wire: Wire) {
         self.inner.wires.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(wire);
     }

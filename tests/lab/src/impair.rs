@@ -24,24 +24,45 @@ pub struct Line {
     last_arrival: Instant,
     /// Frames on the line by arrival, the number keeping frames of one instant in order.
     line: BTreeMap<(Instant, u64), Vec<u8>>,
-    accepted: u64,
+    counts: Counts,
+}
+
+/// What became of the frames that one direction of a wire was given.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Accepted, and delivered sooner or later.
+    pub carried: u64,
+    /// Lost on purpose.
+    pub lost: u64,
+    /// Found the queue before the transmitter full, or the line's memory.
+    pub dropped: u64,
 }
 
 impl Line {
     /// `direction` tells the generators of a wire's two directions apart.
     pub fn new(faults: Impairment, direction: u64, now: Instant) -> Self {
         let random = Random(faults.seed.wrapping_mul(2).wrapping_add(direction));
-        Self { faults, random, transmitter_free: now, last_arrival: now, line: BTreeMap::new(), accepted: 0 }
+        let counts = Counts::default();
+        Self { faults, random, transmitter_free: now, last_arrival: now, line: BTreeMap::new(), counts }
     }
 
     pub fn handle_frame(&mut self, frame: &[u8], now: Instant) {
-        let Some(sent) = self.transmit(frame.len(), now) else { return };
-        if self.random.happens(self.faults.loss) || self.line.len() >= LINE_FRAMES {
+        let sent = self.transmit(frame.len(), now).filter(|_| self.line.len() < LINE_FRAMES);
+        let Some(sent) = sent else {
+            self.counts.dropped += 1;
+            return;
+        };
+        if self.random.happens(self.faults.loss) {
+            self.counts.lost += 1;
             return;
         }
         let arrival = self.arrival(sent);
-        self.line.insert((arrival, self.accepted), frame.to_vec());
-        self.accepted += 1;
+        self.line.insert((arrival, self.counts.carried), frame.to_vec());
+        self.counts.carried += 1;
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// When the last bit leaves the transmitter; `None` when the queue before it is full.
@@ -61,7 +82,10 @@ impl Line {
 
     fn arrival(&mut self, sent: Instant) -> Instant {
         let jitter = self.faults.jitter_ms * self.random.share();
-        let due = sent + Duration::from_secs_f64((self.faults.delay_ms + jitter) / 1e3);
+        let due = sent + Duration::from_secs_f64((self.faults.delay_ms + jitter).max(0.0) / 1e3);
+        if self.faults.overtaking {
+            return due;
+        }
         if self.random.happens(self.faults.reorder) {
             return due + REORDER_GAP;
         }
@@ -129,6 +153,22 @@ mod tests {
     }
 
     #[test]
+    fn where_frames_may_overtake_each_takes_its_own_time_and_none_comes_before_it_was_sent() {
+        let faults =
+            Impairment { delay_ms: -6.0, jitter_ms: 28.0, overtaking: true, ..Impairment::default() };
+        let (mut line, start) = line(faults);
+        let frames: Vec<_> = (0..200u8).collect();
+        frames.iter().for_each(|&frame| line.handle_frame(&[frame], start));
+        let at_once = drain(&mut line, start);
+        // 6 of 28 ms lie before the frame was sent.
+        assert!((25..65).contains(&at_once.len()), "{}", at_once.len());
+        let mut seen = [at_once, drain(&mut line, start + 22 * MS)].concat();
+        assert_ne!(seen, frames);
+        seen.sort_unstable();
+        assert_eq!(seen, frames);
+    }
+
+    #[test]
     fn a_reordered_frame_is_overtaken() {
         let (mut line, start) = line(Impairment { reorder: 0.3, ..Impairment::default() });
         let frames: Vec<_> = (0..200u8).collect();
@@ -161,6 +201,7 @@ mod tests {
         (0..5).for_each(|_| line.handle_frame(&[0; 1000], start));
         assert_eq!(line.poll_timeout(), Some(start + MS));
         assert_eq!(drain(&mut line, start + 10 * MS).len(), 3);
+        assert_eq!(line.counts(), Counts { carried: 3, lost: 0, dropped: 2 });
         line.handle_frame(&[0; 1000], start + 10 * MS);
         assert_eq!(line.poll_timeout(), Some(start + 11 * MS));
     }

@@ -44,7 +44,7 @@ pub use nat::{Nat, NatKind};
 pub use nix::sys::signal::Signal;
 pub use process::{Cmd, Output, Process, Show, say, tail};
 pub use segment::Segment;
-pub use wire::{Impairment, Wire, beside_this_program, tool};
+pub use wire::{COUNTS_EVERY, Impairment, Wire, beside_this_program, counts_line, tool};
 
 use wire::TapEnd;
 
@@ -84,11 +84,20 @@ impl Lab {
     }
 
     /// Joins two hosts by an impaired wire; addresses are `address/length`, space separated.
-    pub fn wire(&mut self, a: (&Host, &str), b: (&Host, &str), impairment: &Impairment) -> Result<()> {
+    pub fn wire(&mut self, a: (&Host, &str), b: (&Host, &str), impairment: &Impairment) -> Result<Wire> {
         let (left, right) = (a.0.new_link(), b.0.new_link());
         let ends = (TapEnd::new(a.0.net_namespace(), &left), TapEnd::new(b.0.net_namespace(), &right));
         let wire = Wire::start(a.0.anchor(), &ends.0, &ends.1, impairment)?;
-        a.0.keep_wire(wire);
+        a.0.keep_wire(wire.clone());
+        a.0.configure(&left, &networks(a.1)?)?;
+        b.0.configure(&right, &networks(b.1)?)?;
+        Ok(wire)
+    }
+
+    /// Joins two hosts by a cable without a switch between them; addresses as for [`Lab::wire`].
+    pub fn cable(&mut self, a: (&Host, &str), b: (&Host, &str)) -> Result<()> {
+        let (left, right) = (a.0.new_link(), b.0.new_link());
+        a.0.plumb_to(b.0, &left, &right)?;
         a.0.configure(&left, &networks(a.1)?)?;
         b.0.configure(&right, &networks(b.1)?)
     }

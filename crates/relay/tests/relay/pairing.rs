@@ -194,7 +194,8 @@ async fn try_show(machine: &Machine, token: &Token<16>, name: &str) -> std::io::
 
 fn joined(group: GroupId, size: u8, members: &[&Machine]) -> Response {
     let name = NodeName::sanitise("a");
-    let members = members.iter().map(|machine| peerup_trust::pairing::Member { peer: machine.id, name: name.clone() });
+    let members =
+        members.iter().map(|machine| peerup_trust::pairing::Member { peer: machine.id, name: name.clone() });
     Response::Joined { group, size, members: members.collect() }
 }
 

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use super::{Status, User, binary, peerup};
 use crate::host::Host;
 use crate::process::{Cmd, Output, Process, Show};
+use crate::tools::usage::{self, Memory};
 
 /// How long a command may take that talks to somebody else.
 const COMMAND: Duration = Duration::from_secs(40);
@@ -174,29 +175,17 @@ impl Node {
 
     /// CPU seconds the daemon has used; the kernel counts in hundredths.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.daemon_pid()?))?;
-        let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
-        // proc(5): utime is field 14 and stime field 15, counted from 1; these begin at field 3.
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
-        Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
+        usage::cpu_seconds(self.daemon_pid()?)
     }
 
     /// Resident memory of the daemon in MiB.
     pub fn rss_mib(&self) -> Result<f64> {
-        rss_mib(self.daemon_pid()?)
+        Ok(Memory::of(self.daemon_pid()?)?.now_mib)
     }
 
     pub fn log(&self) -> String {
         self.host.read(&self.dir().join("peerup.log")).unwrap_or_default()
     }
-}
-
-/// Resident memory of a process in MiB.
-pub(super) fn rss_mib(pid: Pid) -> Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()).context("no VmRSS")?;
-    Ok(kib.parse::<f64>()? / 1024.0)
 }
 
 /// An open invitation.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{node::rss_mib, peerup};
+use super::peerup;
 use crate::host::Host;
 use crate::logs;
 use crate::process::{Cmd, Process, Show};
+use crate::tools::usage::Memory;
 
 const START: Duration = Duration::from_secs(10);
 
@@ -96,7 +97,7 @@ impl Relay {
     pub fn rss_mib(&self) -> Result<f64> {
         let mut programs = self.host.programs().into_iter();
         let (pid, _) = programs.find(|(_, line)| line.contains(" relay serve ")).context("no relay runs")?;
-        rss_mib(pid)
+        Ok(Memory::of(pid)?.now_mib)
     }
 
     /// The address that `peerup init --relay` takes.

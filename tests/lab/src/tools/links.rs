@@ -48,6 +48,15 @@ fn find_counter(table: &str, counter: &str) -> Option<u64> {
     values.split_whitespace().nth(column)?.parse().ok()
 }
 
+/// Switches the segmentation offloads of a link: without them each packet is its own buffer, as on a network card
+/// that has none.
+pub fn set_offloads(host: &Host, link: &str, on: bool) -> Result<()> {
+    let word = if on { "on" } else { "off" };
+    let names = ["tso", "gso", "gro", "tx-udp-segmentation"];
+    let words = names.map(|name| format!("{name} {word}")).join(" ");
+    host.ask(&format!("ethtool -K {link} {words}")).map(drop)
+}
+
 /// Global addresses, each with its link.
 pub fn addresses(host: &Host) -> Result<Vec<(String, String)>> {
     let report = json(host, "ip -j addr show scope global")?;

@@ -2,8 +2,10 @@
 
 pub mod capture;
 pub mod dns;
+pub mod flows;
 pub mod iperf;
 pub mod links;
 pub mod nginx;
 pub mod ping;
 pub mod ssh;
+pub mod usage;

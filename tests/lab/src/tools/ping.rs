@@ -82,6 +82,12 @@ fn answered(text: &str) -> BTreeSet<u32> {
     replies.filter_map(|line| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse().ok()).collect()
 }
 
+/// The round trip of each reply, in milliseconds.
+pub fn round_trips(output: &Output) -> Vec<f64> {
+    let replies = output.stdout.lines().filter(|line| line.contains(" bytes from "));
+    replies.filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse().ok()).collect()
+}
+
 /// The longest time between two replies of a [`ping`], by the clock that `-D` prints.
 pub fn longest_silence(output: &Output) -> Duration {
     let replies = output.stdout.lines().filter(|line| line.contains(" bytes from "));
@@ -170,6 +176,13 @@ mod tests {
         let (line, stderr, took) = (String::new(), String::new(), Duration::ZERO);
         let output = Output { line, code: Some(0), stdout, stderr, took };
         assert_eq!(gaps(&output), [5, 6]);
+    }
+
+    #[test]
+    fn each_reply_has_its_round_trip() {
+        let (line, stderr, took) = (String::new(), String::new(), Duration::ZERO);
+        let stdout = reply(1) + "no answer yet for icmp_seq=2\n" + &reply(3).replace("0.5", "17");
+        assert_eq!(round_trips(&Output { line, code: Some(0), stdout, stderr, took }), [0.5, 17.0]);
     }
 
     #[test]

@@ -5,48 +5,55 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use anyhow::{Context, Result, bail};
 use nix::sched::{CloneFlags, setns};
-use peerup_lab::impair::Line;
-use peerup_lab::{Impairment, clock, say};
+use peerup_lab::impair::{Counts, Line};
+use peerup_lab::{COUNTS_EVERY, Impairment, clock, counts_line, say};
 use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 
-/// An Ethernet frame of the usual MTU with room for a VLAN tag; TAP devices here carry no super-packets.
-const FRAME_LIMIT: usize = 2048;
+/// A super-packet with its virtio and Ethernet headers; an ordinary frame needs a fraction of it.
+const FRAME_LIMIT: usize = (64 << 10) + 64;
+
+/// Frames that wait in a device until this program reads them: no drops while it waits for a processor.
+const DEVICE_QUEUE: u32 = 10_000;
 
 pub fn run(words: &[String]) -> Result<()> {
     let [left_net, left_name, right_net, right_name, faults @ ..] = words else {
         bail!("wire NETNS TAP NETNS TAP IMPAIRMENT…");
     };
     let faults = Impairment::from_words(faults)?;
-    let left = Arc::new(open(left_net, left_name)?);
-    let right = Arc::new(open(right_net, right_name)?);
-    let there = carry(&left, &right, &faults, 0);
-    let back = carry(&right, &left, &faults, 1);
+    let left = Arc::new(open(left_net, left_name, faults.super_packets)?);
+    let right = Arc::new(open(right_net, right_name, faults.super_packets)?);
+    let lanes =
+        [0, 1].map(|direction| Arc::new(Lane::new(Line::new(faults.clone(), direction, clock::now()))));
+    let there = carry(&left, &right, &lanes[0]);
+    let back = carry(&right, &left, &lanes[1]);
     say("ready");
-    let _ = there.join();
-    let _ = back.join();
+    let mut said = [Counts::default(); 2];
+    while !there.is_finished() && !back.is_finished() {
+        clock::pause(COUNTS_EVERY);
+        let counts = [&lanes[0], &lanes[1]].map(|lane| lane.lock().counts());
+        if counts != said {
+            said = counts;
+            say(&counts_line(counts));
+        }
+    }
     bail!("a device of the wire is gone")
 }
 
 /// Makes the device in another network namespace; the thread that enters it is of no further use.
-fn open(net: &str, name: &str) -> Result<SyncDevice> {
+fn open(net: &str, name: &str, super_packets: bool) -> Result<SyncDevice> {
     let net = File::open(net).with_context(|| format!("opening {net}"))?;
     let name = name.to_owned();
     let opener = std::thread::spawn(move || -> Result<SyncDevice> {
         setns(&net, CloneFlags::CLONE_NEWNET).context("entering a network namespace")?;
-        let device = DeviceBuilder::new().name(&name).layer(Layer::L2).mtu(1500);
-        device.build_sync().with_context(|| format!("making TAP device {name}"))
+        let device = DeviceBuilder::new().name(&name).layer(Layer::L2).mtu(1500).tx_queue_len(DEVICE_QUEUE);
+        // With offload each frame has its virtio header in front; the other device takes both as they are.
+        device.offload(super_packets).build_sync().with_context(|| format!("making TAP device {name}"))
     });
     opener.join().expect("the opener does not panic")
 }
 
-fn carry(
-    from: &Arc<SyncDevice>,
-    to: &Arc<SyncDevice>,
-    faults: &Impairment,
-    direction: u64,
-) -> std::thread::JoinHandle<()> {
-    let lane = Arc::new(Lane::new(Line::new(faults.clone(), direction, clock::now())));
-    let (from, to, filler) = (from.clone(), to.clone(), lane.clone());
+fn carry(from: &Arc<SyncDevice>, to: &Arc<SyncDevice>, lane: &Arc<Lane>) -> std::thread::JoinHandle<()> {
+    let (from, to, lane, filler) = (from.clone(), to.clone(), lane.clone(), lane.clone());
     std::thread::spawn(move || lane.deliver(&to));
     std::thread::spawn(move || filler.fill(&from))
 }
@@ -66,7 +73,7 @@ impl Lane {
     }
 
     fn fill(&self, from: &SyncDevice) {
-        let mut frame = [0; FRAME_LIMIT];
+        let mut frame = vec![0; FRAME_LIMIT];
         while let Ok(len) = from.recv(&mut frame) {
             let mut line = self.lock();
             let before = line.poll_timeout();
