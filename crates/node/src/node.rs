@@ -17,6 +17,7 @@ use crate::{
     dials::Dials,
     peer_relays::PeerRelays,
     reached::Reached,
+    relaying::circuits,
 };
 
 /// What the configuration says about this node.
@@ -131,8 +132,9 @@ impl Node {
         self.mtus.retain(|peer, _| members.contains_key(peer));
         self.dials.retain(|peer| members.contains_key(peer) || self.relays.contains_key(peer));
         self.peer_relays.retain_members(|peer| members.contains_key(peer));
+        let ways = self.ways();
         for peer in members.into_keys().filter(|peer| *peer != own) {
-            let circuits = self.circuits(&peer);
+            let circuits = circuits(&ways, &peer);
             let seed = self.config.seed ^ u64::from_be_bytes(last_bytes(&peer));
             let fresh = || PeerPaths::new(own, peer, seed, now);
             let member = self.members.entry(peer).or_insert_with(fresh);
@@ -191,7 +193,8 @@ impl Node {
         self.reached.handle_time(now);
         self.relays_timeout(now);
         let mut silenced = false;
-        for member in self.members.values_mut() {
+        let due = |member: &&mut PeerPaths| member.poll_timeout().is_some_and(|at| at <= now);
+        for member in self.members.values_mut().filter(due) {
             let reached = !member.is_cut_off();
             member.handle_timeout(now);
             silenced |= reached && member.is_cut_off();

@@ -149,6 +149,11 @@ impl PeerRelays {
         self.offers.contains_key(peer)
     }
 
+    /// Where a peer relays, as it said last; nothing where it does not.
+    pub(crate) fn offer_of(&self, peer: &PeerId) -> &[Multiaddr] {
+        self.offers.get(peer).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// Peers that relay and to which there is a direct path, those with a reservation of ours first.
     pub(crate) fn usable(&self) -> Vec<(PeerId, &Multiaddr)> {
         let connected: BTreeSet<&PeerId> = self.direct.values().collect();
@@ -165,7 +170,7 @@ impl PeerRelays {
     /// Peers with which a reservation is held.
     pub(crate) fn held(&self) -> impl Iterator<Item = (PeerId, &[Multiaddr])> {
         let held = self.reservations.iter().filter(|(_, state)| **state == State::Held);
-        held.map(|(relay, _)| (*relay, self.offers.get(relay).map(Vec::as_slice).unwrap_or_default()))
+        held.map(|(relay, _)| (*relay, self.offer_of(relay)))
     }
 }
 

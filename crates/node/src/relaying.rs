@@ -138,7 +138,9 @@ impl Node {
             |(opened, ..): &(&Opened, _, _)| opened.path == path && opened.kind.class == PathClass::Direct;
         if self.members.get(peer).is_some_and(|member| member.ready().iter().any(is_direct)) {
             self.peer_relays.handle_direct(*peer, path);
-            self.follow_relays(now);
+            if self.peer_relays.offers(peer) {
+                self.follow_relays(now);
+            }
         }
     }
 
@@ -150,6 +152,8 @@ impl Node {
         let mut connected: Vec<_> =
             member.ready().into_iter().filter(direct).map(|(path, ..)| group(&path.remote)).collect();
         let mut wanted = Vec::new();
+        // Every hello repeats the offer.
+        let before = self.peer_relays.offer_of(&peer).to_vec();
         for address in self.peer_relays.handle_offer(peer, offered) {
             if connected.is_empty() {
                 member.handle_address(address, now);
@@ -159,7 +163,9 @@ impl Node {
             }
         }
         wanted.into_iter().for_each(|dial| self.order(dial));
-        self.follow_relays(now);
+        if self.peer_relays.offer_of(&peer) != before {
+            self.follow_relays(now);
+        }
     }
 
     pub(crate) fn relays_timeout(&mut self, now: Instant) {
@@ -210,9 +216,9 @@ impl Node {
         }
     }
 
-    /// The peer behind each relay: first those that hold a reservation of ours and so are known to work, last those
-    /// that may hold one of the peer's.
-    pub(crate) fn circuits(&self, peer: &PeerId) -> Vec<Multiaddr> {
+    /// The relays behind which peers are looked for: first those that hold a reservation of ours and so are known to
+    /// work, last those that may hold one of the peer's.
+    pub(crate) fn ways(&self) -> Vec<(PeerId, Multiaddr)> {
         let place = |relay: &Reservation| match self.relay_use(relay) {
             RelayUse::Active => 0,
             RelayUse::Standby => 1,
@@ -228,9 +234,14 @@ impl Node {
         ways.sort_by_key(|(place, relay, _)| (*relay, *place));
         ways.dedup_by_key(|(_, relay, _)| *relay);
         ways.sort_by_key(|(place, ..)| *place);
-        let ways = ways.into_iter().filter(|(_, relay, _)| relay != peer).take(MAX_CIRCUITS);
-        ways.map(|(_, relay, address)| circuit(address, relay, *peer)).collect()
+        ways.into_iter().map(|(_, relay, address)| (relay, address.clone())).collect()
     }
+}
+
+/// The peer behind each of these relays.
+pub(crate) fn circuits(ways: &[(PeerId, Multiaddr)], peer: &PeerId) -> Vec<Multiaddr> {
+    let ways = ways.iter().filter(|(relay, _)| relay != peer).take(MAX_CIRCUITS);
+    ways.map(|(relay, address)| circuit(address, *relay, *peer)).collect()
 }
 
 /// `<address>/p2p/<relay>/p2p-circuit/p2p/<peer>`.

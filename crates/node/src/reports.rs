@@ -12,6 +12,7 @@ use peerup_wire::{
 use crate::{
     action::{Action, Event},
     node::{Known, Node},
+    relaying::circuits,
 };
 
 impl Node {
@@ -279,11 +280,9 @@ impl Node {
     }
 
     pub(crate) fn update_circuits(&mut self, now: Instant) {
-        for peer in self.members.keys().copied().collect::<Vec<_>>() {
-            let circuits = self.circuits(&peer);
-            if let Some(member) = self.members.get_mut(&peer) {
-                member.handle_circuits(circuits, now);
-            }
+        let ways = self.ways();
+        for (peer, member) in &mut self.members {
+            member.handle_circuits(circuits(&ways, peer), now);
         }
     }
 }

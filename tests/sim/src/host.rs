@@ -23,6 +23,7 @@ use crate::{
     world::{Happening, HostId, SiteId, World},
 };
 
+pub(crate) const OVERLAY: &str = "10.64.0.0/16";
 /// Everybody listens here, for QUIC and TCP.
 pub const PORT: u16 = 4001;
 /// The daemon's bound on a greeting.
@@ -78,7 +79,7 @@ pub struct Host {
     /// What is reported when the host wakes up.
     pub(crate) deferred: Vec<Happening>,
     pub(crate) slept: Duration,
-    keypair: Keypair,
+    pub(crate) keypair: Keypair,
     powered: bool,
     next_path: u64,
 }
@@ -114,6 +115,8 @@ pub(crate) struct Running {
     /// Since when packets leave on the path in use without anything coming back, and whether the node knows.
     pub(crate) unheard: BTreeMap<PeerId, (PathId, Instant, bool)>,
     pub(crate) timer: Option<Instant>,
+    /// Whether `peers.yaml` is out of date.
+    pub(crate) unwritten: bool,
 }
 
 impl Host {
@@ -247,7 +250,7 @@ impl World {
             external: Vec::new(),
             seed,
         };
-        let range = "10.64.0.0/16".parse().expect("a constant");
+        let range = OVERLAY.parse().expect("a constant");
         let membership = match &found.yaml {
             Some(text) => {
                 Membership::from_yaml(text, found.keypair.clone(), None, range).expect("our own file")
@@ -314,6 +317,9 @@ impl World {
     }
 
     fn halt(&mut self, host: HostId, how: Stop) {
+        if how == Stop::Goodbye {
+            self.persist(host);
+        }
         self.hosts[host.0].process = Process::Down;
         self.hosts[host.0].powered = how != Stop::PowerCut;
         for end in self.ends_of(host) {
@@ -417,10 +423,7 @@ impl World {
                     self.close_end(end, true);
                 }
             }
-            Action::Persist => {
-                let text = self.hosts[host.0].node().map(|node| node.membership().to_yaml());
-                self.hosts[host.0].yaml = text;
-            }
+            Action::Persist => self.persist_later(host),
             Action::Readdress { address } => self.note(host, format_args!("has address {address:?}")),
             // The simulation asks the node itself who has which address, and leaves DCUtR out.
             Action::Route { .. } | Action::Candidate(_) => {}
@@ -666,6 +669,7 @@ impl Running {
             wanted: BTreeMap::new(),
             unheard: BTreeMap::new(),
             timer: None,
+            unwritten: false,
         }
     }
 }

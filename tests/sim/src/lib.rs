@@ -20,6 +20,7 @@
 mod connection;
 mod data;
 mod dial;
+mod disk;
 mod host;
 pub mod nat;
 mod net;

@@ -127,17 +127,18 @@ fn two_peers_meet_with_few_connections() {
 }
 
 #[test]
-fn twenty_peers_become_a_full_mesh_without_a_storm_of_dials() {
+fn fifty_peers_become_a_full_mesh_without_a_storm_of_dials() {
     with_seeds(1400..1401, |seed| {
         let mut world = World::new(seed);
         world.relay();
-        let hosts: Vec<HostId> = (0..20)
+        let hosts: Vec<HostId> = (0..50)
             .map(|index| {
                 let site = world.nat_site(NatConfig::HOME);
                 world.node(&format!("node-{index}"), site)
             })
             .collect();
         world.befriend(&hosts);
+        world.assign_addresses(&hosts);
         world.start_all();
         let all = |world: &World, holds: &dyn Fn(&World, HostId, HostId) -> bool| {
             hosts.iter().all(|a| hosts.iter().all(|b| a == b || holds(world, *a, *b)))

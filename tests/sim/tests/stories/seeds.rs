@@ -27,6 +27,36 @@ fn lives_2750_to_2999() {
     lives(2750..3000);
 }
 
+#[test]
+fn lives_3000_to_3249() {
+    lives(3000..3250);
+}
+
+#[test]
+fn lives_3250_to_3499() {
+    lives(3250..3500);
+}
+
+#[test]
+fn lives_3500_to_3749() {
+    lives(3500..3750);
+}
+
+#[test]
+fn lives_3750_to_3999() {
+    lives(3750..4000);
+}
+
+#[test]
+fn lives_4000_to_4249() {
+    lives(4000..4250);
+}
+
+#[test]
+fn lives_4250_to_4499() {
+    lives(4250..4500);
+}
+
 fn lives(seeds: Range<u64>) {
     with_seeds(seeds, |seed| {
         let kinds = [NatConfig::HOME, NatConfig::SHIFTING];
