@@ -26,7 +26,7 @@
 //! *Switching* (`machine/flaps`): there are at most four switches between kinds of path in a minute, whatever the
 //! probes say. Switches for the better use two of the four, or one within a class; the others are kept for leaving
 //! paths that die, and a path that died comes back to life only if there is room for one more switch to it. A path
-//! that closes, and one that dies while a fresh one is alive, are always left.
+//! that closes, and one that dies while a fresh one is alive, are always left (ADR 0065).
 //!
 //! *Reaching* (`machine/reach`): a peer without a path is dialed through every relay and at its last direct addresses,
 //! one address per dial, staggered, with jittered backoff, at once when a packet wants it. A peer on a direct path

@@ -1,4 +1,4 @@
-//! At most four switches a minute.
+//! At most four switches a minute, except to leave what died (ADR 0065).
 
 use std::{collections::VecDeque, time::Duration};
 

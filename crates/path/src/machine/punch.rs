@@ -145,7 +145,9 @@ impl Machine {
         self.punch.attempt = self.punch.attempt.wrapping_add(1);
         self.punch.awaited = Some(self.punch.attempt);
         self.actions.push_back(Action::RequestPunch { path, attempt: self.punch.attempt });
-        self.dial_missing_circuits(now);
+        if !self.has_direct() {
+            self.dial_missing_circuits(now);
+        }
     }
 
     /// The peer asks to punch and offers its addresses: answer, and dial when the answer is there.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use peerup_path::Action;
 use peerup_types::{NatMapping, PathId};
 
-use crate::{DIRECT_TCP, DIRECT_V4, DIRECT_V6, Story, TCP_V6, addresses};
+use crate::{DIRECT_TCP, DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, addresses, circuit};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -32,6 +32,21 @@ fn a_better_family_is_looked_for_with_backoff_and_for_ever() {
     let asked = requests(&mut story, 2 * HOUR, true);
     assert!((20..=36).contains(&asked.len()), "{} in two hours", asked.len());
     assert!(asked.windows(2).all(|two| two[1] - two[0] <= Duration::from_secs(380)), "{asked:?}");
+}
+
+#[test]
+fn no_more_relays_are_asked_for_on_the_way() {
+    let mut story = Story::settled([(1, RELAYED, 60), (2, DIRECT_V4, 30), (4, DIRECT_TCP, 30)]);
+    story.peer.handle_circuits(vec![circuit(1), circuit(2)], story.now);
+    let end = story.now + HOUR;
+    while story.now < end {
+        story.step(|peer, action, now| match action {
+            Action::Dial { address, .. } => panic!("{address}"),
+            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20), now),
+            _ => {}
+        });
+        story.peer.handle_traffic(story.now);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use peerup_path::{Action, Event, Reason, Switch};
 use peerup_types::{PathClass, PathId};
 use proptest::prelude::*;
 
-use crate::{DIRECT_TCP, DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, is_switch};
+use crate::{DIRECT_TCP, DIRECT_V4, DIRECT_V6, PEER_RELAYED, RELAYED, Story, TCP_V6, is_switch};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// From the last answer on the path in use to the move away from it.
@@ -43,6 +43,25 @@ fn since(steps: &Steps, path: u64, at: Duration) -> (bool, Duration) {
         end += Duration::from_millis(*millis);
     }
     (answers, at - since)
+}
+
+/// The same with bit 3 for a peer that relays.
+fn any_four_way_steps() -> impl Strategy<Value = Steps> {
+    let step = prop_oneof![(100u64..3000, 0u8..16), (1000u64..20_000, 0u8..16), (1000u64..6000, 1u8..16)];
+    prop::collection::vec(step, 1..40)
+}
+
+fn over_four_ways(steps: &Steps) -> (Story, Instant) {
+    let kinds = [(1, RELAYED, 60), (2, DIRECT_V4, 30), (3, DIRECT_V6, 30), (4, PEER_RELAYED, 60)];
+    let mut story = Story::settled(kinds);
+    story.run(FORGIVEN, |_, _| Some(40));
+    let begin = story.now;
+    story.changes.clear();
+    let total = steps.iter().map(|(millis, _)| Duration::from_millis(*millis)).sum();
+    story.run(total, |path, at| {
+        since(steps, path, at).0.then_some(if path == 2 || path == 3 { 30 } else { 60 })
+    });
+    (story, begin)
 }
 
 /// The same with bit 3 for TCP over IPv4 and bit 4 for TCP over IPv6.
@@ -87,6 +106,23 @@ proptest! {
         let switches: Vec<_> = switches.collect();
         for few in switches.windows(5) {
             prop_assert!(few[4].0 - few[0].0 >= MINUTE, "{few:?}");
+        }
+    }
+
+    #[test]
+    fn with_four_ways_a_fifth_switch_in_a_minute_leaves_a_path_that_died_and_there_is_no_sixth(
+        steps in any_four_way_steps()
+    ) {
+        let (story, _) = over_four_ways(&steps);
+        let closed = |at: &Instant| story.closed.values().any(|closed| closed == at);
+        let switches = story.changes.iter().filter(|(at, change)| is_switch(change) && !closed(at));
+        let switches: Vec<_> = switches.collect();
+        for few in switches.windows(5).filter(|few| few[4].0 - few[0].0 < MINUTE) {
+            let Event::PathChanged { reason, .. } = few[4].1;
+            prop_assert!(!reason.is_voluntary(), "{few:?}");
+        }
+        for few in switches.windows(6) {
+            prop_assert!(few[5].0 - few[0].0 >= MINUTE, "{few:?}");
         }
     }
 
