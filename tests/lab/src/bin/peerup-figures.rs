@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use peerup_lab::peerup::{INVITER, JOINER, Node, Pair, natted};
 use peerup_lab::tools::links::Counters;
-use peerup_lab::tools::ping::{first_reply, longest_silence, ping};
+use peerup_lab::tools::ping::{first_reply, gaps, longest_silence, ping};
 use peerup_lab::tools::ssh::Sshd;
-use peerup_lab::{Host, Lab, NatKind, Process, Segment, Show, Signal, clock, require_tun};
+use peerup_lab::tools::transfer::Transfer;
+use peerup_lab::{Cut, Host, Lab, NatKind, Process, Segment, Show, Signal, clock, require_tun};
 
 const RUNS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -22,71 +23,102 @@ const PING_INTERVAL: Duration = Duration::from_millis(20);
 
 struct Figure {
     name: &'static str,
+    /// What one run yields, in the order of the rows.
+    measure: fn() -> Result<Vec<f64>>,
+    rows: &'static [Row],
+}
+
+struct Row {
     /// What is measured, and from when to when.
     text: &'static str,
-    goal: &'static str,
-    measure: fn() -> Result<Measured>,
-}
-
-struct Measured {
-    value: f64,
     unit: &'static str,
+    goal: &'static str,
 }
 
-const FIGURES: [Figure; 9] = [
+const fn row(text: &'static str, unit: &'static str, goal: &'static str) -> Row {
+    Row { text, unit, goal }
+}
+
+const FIGURES: [Figure; 11] = [
     Figure {
         name: "warm-lan",
-        text: "known peer on the LAN: from typing `peerup up` to the first reply",
-        goal: "1 s",
         measure: warm_lan,
+        rows: &[row("known peer on the LAN: from typing `peerup up` to the first reply", "s", "1 s")],
     },
     Figure {
         name: "warm-nat",
-        text: "known peer, two NATs and a relay: from typing `peerup up` to the first reply",
-        goal: "2 s",
         measure: warm_nat,
+        rows: &[row(
+            "known peer, two NATs and a relay: from typing `peerup up` to the first reply",
+            "s",
+            "2 s",
+        )],
     },
     Figure {
         name: "direct",
-        text: "two NATs: from the first reply over the relay to the direct path",
-        goal: "10 s",
         measure: direct,
+        rows: &[row("two NATs: from the first reply over the relay to the direct path", "s", "10 s")],
+    },
+    Figure {
+        name: "switch-direct",
+        measure: switch_direct,
+        rows: &[
+            row("relay to direct under pings every 10 ms, at least 1,000: pings lost", "", "0"),
+            row("the same: segments of a TCP flow out of order, twice or sent again", "", "0"),
+        ],
+    },
+    Figure {
+        name: "switch-ipv6",
+        measure: switch_ipv6,
+        rows: &[
+            row("direct IPv4 to direct IPv6 under pings every 10 ms, at least 1,000: pings lost", "", "0"),
+            row("the same: segments of a TCP flow out of order, twice or sent again", "", "0"),
+        ],
     },
     Figure {
         name: "blackhole",
-        text: "direct path swallowed without a word: longest silence of a 20 ms ping",
-        goal: "2 s",
         measure: blackhole,
+        rows: &[row("direct path swallowed without a word: longest silence of a 20 ms ping", "s", "2 s")],
     },
     Figure {
         name: "scp",
-        text: "the same under scp of 64 MiB: how much longer it takes than without; the copy is compared",
-        goal: "2 s + the slower path",
         measure: scp,
+        rows: &[row(
+            "the same under scp of 64 MiB: how much longer it takes than without; the copy is compared",
+            "s",
+            "2 s + the slower path",
+        )],
     },
     Figure {
         name: "roam",
-        text: "one host moves behind another NAT: longest silence of a 20 ms ping",
-        goal: "3 s",
         measure: roam,
+        rows: &[row("one host moves behind another NAT: longest silence of a 20 ms ping", "s", "3 s")],
     },
     Figure {
         name: "suspend",
-        text: "daemon stopped for 60 s: from SIGCONT to the first reply",
-        goal: "3 s",
         measure: suspend,
+        rows: &[row("daemon stopped for 60 s: from SIGCONT to the first reply", "s", "3 s")],
     },
     Figure {
         name: "relay-restart",
-        text: "relayed path, relay killed and started again: from its start to the first reply",
-        goal: "5 s",
         measure: relay_restart,
+        rows: &[row(
+            "relayed path, relay killed and started again: from its start to the first reply",
+            "s",
+            "5 s",
+        )],
     },
     Figure {
         name: "idle",
-        text: "idle node with 10 connected peers: IP packets a minute on its link, both ways",
-        goal: "60",
         measure: idle,
+        rows: &[
+            row(
+                "idle node with 10 connected peers: IP packets a minute on its link, both ways",
+                "packets",
+                "60",
+            ),
+            row("the same: CPU time of that node a minute", "s", "0.3 s"),
+        ],
     },
 ];
 
@@ -109,31 +141,27 @@ fn figures() -> Result<()> {
     println!("| figure | median | min – max | runs | goal |\n|---|---|---|---|---|");
     for figure in &FIGURES {
         if names.is_empty() || names.iter().any(|name| name == figure.name) {
-            row(figure, runs).with_context(|| figure.name)?;
+            rows(figure, runs).with_context(|| figure.name)?;
         }
     }
     Ok(())
 }
 
-fn row(figure: &Figure, runs: usize) -> Result<()> {
+fn rows(figure: &Figure, runs: usize) -> Result<()> {
     let measured = (0..runs).map(|_| (figure.measure)()).collect::<Result<Vec<_>>>()?;
-    let mut values: Vec<f64> = measured.iter().map(|measured| measured.value).collect();
-    values.sort_by(f64::total_cmp);
-    let (Some(first), Some(last), Some(unit)) =
-        (values.first(), values.last(), measured.first().map(|measured| measured.unit))
-    else {
-        bail!("no runs")
-    };
-    let median = values[values.len() / 2];
-    println!(
-        "| {} | {median:.2} {unit} | {first:.2} – {last:.2} | {runs} | ≤ {} |",
-        figure.text, figure.goal
-    );
+    for (index, Row { text, unit, goal }) in figure.rows.iter().enumerate() {
+        let values = measured.iter().map(|run| run.get(index).copied().context("a run without this figure"));
+        let mut values = values.collect::<Result<Vec<f64>>>()?;
+        values.sort_by(f64::total_cmp);
+        let (Some(first), Some(last)) = (values.first(), values.last()) else { bail!("no runs") };
+        let median = values[values.len() / 2];
+        println!("| {text} | {median:.2} {unit} | {first:.2} – {last:.2} | {runs} | ≤ {goal} |");
+    }
     Ok(())
 }
 
-fn seconds(value: Duration) -> Measured {
-    Measured { value: value.as_secs_f64(), unit: "s" }
+fn seconds(value: Duration) -> Vec<f64> {
+    vec![value.as_secs_f64()]
 }
 
 fn neighbours(lab: &mut Lab, internet: &Segment, number: u8) -> Result<Host> {
@@ -145,16 +173,16 @@ fn homes(lab: &mut Lab, internet: &Segment, number: u8) -> Result<Host> {
     Ok(natted(lab, internet, number, NatKind::EndpointIndependent)?.1)
 }
 
-fn warm_lan() -> Result<Measured> {
+fn warm_lan() -> Result<Vec<f64>> {
     warm(&Pair::direct("warm-lan", neighbours)?)
 }
 
-fn warm_nat() -> Result<Measured> {
+fn warm_nat() -> Result<Vec<f64>> {
     warm(&Pair::direct("warm-nat", homes)?)
 }
 
 /// Both know each other; `b` runs, `a` comes up.
-fn warm(pair: &Pair) -> Result<Measured> {
+fn warm(pair: &Pair) -> Result<Vec<f64>> {
     pair.a.down()?;
     clock::pause(Duration::from_secs(2));
     let began = clock::now();
@@ -163,12 +191,58 @@ fn warm(pair: &Pair) -> Result<Measured> {
     Ok(seconds(began.elapsed()))
 }
 
-fn direct() -> Result<Measured> {
+fn direct() -> Result<Vec<f64>> {
     let (pair, _) = Pair::running("direct", homes)?;
     Ok(seconds(pair.wait_for_class("direct", PATIENCE)?))
 }
 
-fn blackhole() -> Result<Measured> {
+fn switch_direct() -> Result<Vec<f64>> {
+    let mut nats = Vec::new();
+    let pair = Pair::new("switch-direct", Show::Nothing, |lab, internet, number| {
+        let (nat, host) = natted(lab, internet, number, NatKind::EndpointIndependent)?;
+        nats.push(nat);
+        Ok(host)
+    })?;
+    let apart = nats[0].router().cut_from(nats[1].router())?;
+    pair.pair()?;
+    pair.up()?;
+    first_reply(pair.a.host(), JOINER, PATIENCE)?;
+    switched(&pair, apart, || Ok(pair.a.class("b") == "direct" && pair.b.class("a") == "direct"))
+}
+
+fn switch_ipv6() -> Result<Vec<f64>> {
+    let pair = Pair::new("switch-ipv6", Show::Nothing, neighbours)?;
+    let no_ipv6 = pair.a.host().ignore("2001:db8::22")?;
+    pair.pair()?;
+    pair.up()?;
+    pair.wait_for_class("direct", PATIENCE)?;
+    let family = |node: &Node, peer| -> Result<String> {
+        Ok(node.status()?.peer(peer)?.path.unwrap_or_default().family)
+    };
+    switched(&pair, no_ipv6, || Ok(family(&pair.a, "b")? == "ipv6" && family(&pair.b, "a")? == "ipv6"))
+}
+
+/// Lets the better path work again, and counts what its use costs: pings lost, segments in disorder.
+fn switched(pair: &Pair, obstacle: Cut, better: impl Fn() -> Result<bool>) -> Result<Vec<f64>> {
+    // Longer than a better path may take to be looked for, and found.
+    const LONGEST: u32 = 90;
+    let transfer = Transfer::start(pair.a.host(), pair.b.host(), JOINER, LONGEST)?;
+    clock::pause(Duration::from_secs(3));
+    let (before, began) = (transfer.disorder()?, clock::now());
+    let stream = ping(pair.a.host(), JOINER, LONGEST * 100, Duration::from_millis(10));
+    let mut stream = stream.show(Show::Nothing).spawn()?;
+    obstacle.restore()?;
+    let deadline = Duration::from_secs(u64::from(LONGEST) / 2);
+    pair.a.host().wait_until("the better path is used", deadline, || better().unwrap_or(false))?;
+    // At least 1,000 pings.
+    clock::pause(Duration::from_secs(12).saturating_sub(began.elapsed()).max(Duration::from_secs(2)));
+    let disorder = transfer.disorder()?.total() - before.total();
+    stream.signal(Signal::SIGINT);
+    let lost = gaps(&stream.wait(Duration::from_secs(5))?).len();
+    Ok(vec![lost as f64, disorder as f64])
+}
+
+fn blackhole() -> Result<Vec<f64>> {
     let (pair, nats) = homes_with_nats("blackhole")?;
     let stream = background_ping(&pair.a)?;
     clock::pause(Duration::from_secs(2));
@@ -179,7 +253,7 @@ fn blackhole() -> Result<Measured> {
     silence(stream)
 }
 
-fn scp() -> Result<Measured> {
+fn scp() -> Result<Vec<f64>> {
     let (pair, nats) = homes_with_nats("scp")?;
     let sshd = Sshd::start(pair.b.host(), pair.a.host())?;
     let (file, copy) = (pair.a.host().dir().join("file"), pair.b.host().dir().join("copy"));
@@ -198,7 +272,7 @@ fn scp() -> Result<Measured> {
     Ok(seconds(disturbed.took.saturating_sub(undisturbed)))
 }
 
-fn roam() -> Result<Measured> {
+fn roam() -> Result<Vec<f64>> {
     let mut elsewhere = None;
     let pair = Pair::direct("roam", |lab, internet, number| {
         if number == 1 {
@@ -216,7 +290,7 @@ fn roam() -> Result<Measured> {
     silence(stream)
 }
 
-fn suspend() -> Result<Measured> {
+fn suspend() -> Result<Vec<f64>> {
     let pair = Pair::direct("suspend", homes)?;
     pair.a.signal(Signal::SIGSTOP)?;
     clock::pause(Duration::from_secs(60));
@@ -224,7 +298,7 @@ fn suspend() -> Result<Measured> {
     Ok(seconds(first_reply(pair.a.host(), JOINER, PATIENCE)?))
 }
 
-fn relay_restart() -> Result<Measured> {
+fn relay_restart() -> Result<Vec<f64>> {
     let (mut pair, _) = Pair::running("relay-restart", |lab, internet, number| {
         Ok(natted(lab, internet, number, NatKind::Symmetric)?.1)
     })?;
@@ -235,7 +309,7 @@ fn relay_restart() -> Result<Measured> {
 }
 
 /// One node that trusts ten others; each of them trusts only it. They find each other by multicast DNS.
-fn idle() -> Result<Measured> {
+fn idle() -> Result<Vec<f64>> {
     const PEERS: u8 = 10;
     let mut lab = Lab::new("idle")?;
     let lan = lab.segment("lan", "192.168.7.0/24")?;
@@ -261,9 +335,8 @@ fn idle() -> Result<Measured> {
     let (before, cpu) = (Counters::of(hub.host(), "eth0")?, hub.cpu_seconds()?);
     clock::pause(Duration::from_secs(120));
     let (after, cpu) = (Counters::of(hub.host(), "eth0")?, hub.cpu_seconds()? - cpu);
-    println!("| (idle: CPU of that node a minute) | {:.2} s | | 1 | ≤ 0.3 s |", cpu / 2.0);
     let packets = after.rx_packets - before.rx_packets + after.tx_packets - before.tx_packets;
-    Ok(Measured { value: packets as f64 / 2.0, unit: "packets" })
+    Ok(vec![packets as f64 / 2.0, cpu / 2.0])
 }
 
 fn homes_with_nats(name: &str) -> Result<(Pair, Vec<peerup_lab::Nat>)> {
@@ -282,7 +355,7 @@ fn background_ping(from: &Node) -> Result<Process> {
     ping(from.host(), to, 10_000, PING_INTERVAL).show(Show::Nothing).spawn()
 }
 
-fn silence(mut stream: Process) -> Result<Measured> {
+fn silence(mut stream: Process) -> Result<Vec<f64>> {
     stream.signal(Signal::SIGINT);
     Ok(seconds(longest_silence(&stream.wait(Duration::from_secs(5))?)))
 }

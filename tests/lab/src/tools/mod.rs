@@ -8,4 +8,5 @@ pub mod links;
 pub mod nginx;
 pub mod ping;
 pub mod ssh;
+pub mod transfer;
 pub mod usage;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use peerup_lab::peerup::{JOINER, Node, Pair};
 use peerup_lab::tools::ping::pings;
-use peerup_lab::{Host, Show};
+use peerup_lab::{Host, Show, clock};
 
 const TELEMETRY: &str = "\ntelemetry:\n  metrics: {enabled: true}\n  audit: {enabled: true}\n";
 
@@ -60,6 +60,26 @@ fn prometheus_reads_a_node_and_a_relay_that_were_told_to_and_the_audit_log_names
 
 fn curl(host: &Host, url: &str) -> String {
     host.run(["curl", "-sSf", "-m", "5", url]).unwrap().stdout
+}
+
+/// A relay over both transports, a circuit, and each family over both transports, some of them from both sides.
+const FEW: f64 = 13.0;
+
+#[test]
+fn two_neighbours_meet_with_few_connections() {
+    let pair = Pair::new("few-connections", Show::Command, crate::neighbours).unwrap();
+    pair.pair().unwrap();
+    let file = pair.a.dir().join("config.yaml");
+    let text = pair.a.host().read(&file).unwrap();
+    pair.a.host().write(&file, text + TELEMETRY).unwrap();
+    pair.up().unwrap();
+    pair.wait_for_class("direct", Duration::from_secs(20)).unwrap();
+    clock::pause(Duration::from_secs(5));
+    let page = curl(pair.a.host(), "http://127.0.0.1:9091/metrics");
+    let counts = page.lines().filter(|line| line.starts_with("libp2p_swarm_connections_established_total{"));
+    let made: f64 = counts.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    println!("{made} connections");
+    assert!((3.0..=FEW).contains(&made), "{made} connections\n{page}");
 }
 
 fn value(page: &str, series: &str) -> f64 {

@@ -5,10 +5,12 @@ use std::time::Duration;
 use peerup_lab::peerup::{INVITER, JOINER, Pair, natted};
 use peerup_lab::tools::links::Counters;
 use peerup_lab::tools::ping::{Pings, first_reply, ping, pings};
-use peerup_lab::{Nat, NatKind, Show};
+use peerup_lab::{Impairment, Nat, NatKind, Show};
 
 use crate::limits::{DIRECT, FIRST_REPLY};
 
+/// A better family is looked for after 15 s, and again after as long, and twice as long.
+const LOOKED_FOR: Duration = Duration::from_secs(60);
 /// The outside of a NAT; its inside was plugged in first.
 pub const OUTSIDE: &str = "eth1";
 
@@ -65,16 +67,60 @@ fn where_udp_is_blocked_peers_meet_over_tcp() {
 
 #[test]
 fn ipv6_is_preferred_to_ipv4_where_both_work() {
-    // Multicast DNS finds by IPv4 only, and peers with a direct path have nothing to ask each other.
-    let pair = Pair::new("dual-stack", Show::Command, crate::neighbours).unwrap();
-    pair.pair().unwrap();
-    for node in [&pair.a, &pair.b] {
-        node.peerup(["config", "set", "discovery.mdns", "off"]).unwrap();
-    }
-    pair.up().unwrap();
-    pair.wait_for_class("direct", DIRECT).unwrap();
+    let pair = Pair::direct("dual-stack", crate::neighbours).unwrap();
+    // Multicast DNS finds by IPv4 only; IPv6 is looked for a while later.
     let family = || pair.a.status().unwrap().peer("b").unwrap().path.unwrap_or_default().family;
-    pair.a.host().wait_until("the path is IPv6", DIRECT, || family() == "ipv6").unwrap();
+    pair.a.host().wait_until("the path is IPv6", LOOKED_FOR, || family() == "ipv6").unwrap();
+}
+
+#[test]
+fn slow_ipv6_beside_fast_ipv4_is_known_and_not_used() {
+    let pair = with_cables("slow-ipv6", [5.0, 30.0]);
+    let said = settled(&pair, "ipv6", "slower");
+    assert_eq!(said["paths"][0]["family"], "ipv4", "{said}");
+    stays(&pair, "ipv4");
+}
+
+#[test]
+fn slow_ipv4_beside_fast_ipv6_is_known_and_not_used() {
+    let pair = with_cables("slow-ipv4", [30.0, 5.0]);
+    let said = settled(&pair, "ipv4", "ranks-lower");
+    assert_eq!(said["paths"][0]["family"], "ipv6", "{said}");
+    stays(&pair, "ipv6");
+}
+
+/// Two hosts with one cable for IPv4 and another for IPv6, which are so many milliseconds long one way from host to host.
+fn with_cables(name: &str, one_way_ms: [f64; 2]) -> Pair {
+    let pair = Pair::direct(name, |lab, internet, number| {
+        let cable = |ms: f64| Impairment { delay_ms: ms / 2.0, ..Impairment::default() };
+        let [v4, v6] = one_way_ms.map(cable);
+        let host = lab.host(crate::name(number))?;
+        let host = host.on_impaired(internet, &format!("203.0.113.2{number}"), v4)?;
+        host.on_impaired(internet, &format!("2001:db8::2{number}"), v6)
+    });
+    pair.unwrap()
+}
+
+/// Waits until `why` says this rule of a path of this family, under traffic.
+fn settled(pair: &Pair, family: &str, rule: &str) -> serde_json::Value {
+    let _traffic = ping(pair.a.host(), JOINER, 6000, Duration::from_millis(100)).spawn().unwrap();
+    let why = || -> serde_json::Value {
+        serde_json::from_str(&pair.a.peerup(["why", "b", "--json"]).unwrap().stdout).unwrap()
+    };
+    let is_said = |said: &serde_json::Value| {
+        let mut paths = said["paths"].as_array().unwrap().iter();
+        paths.any(|path| path["class"] == "direct" && path["family"] == family && path["rule"] == rule)
+    };
+    let what = format!("{family} is {rule}");
+    pair.a.host().wait_until(&what, LOOKED_FOR, || is_said(&why())).unwrap();
+    why()
+}
+
+/// Longer than a better path has to be better.
+fn stays(pair: &Pair, family: &str) {
+    pings(pair.a.host(), JOINER, 240, Duration::from_millis(50)).unwrap().all_answered().unwrap();
+    let path = pair.a.status().unwrap().peer("b").unwrap().path.unwrap();
+    assert_eq!(path.family, family);
 }
 
 fn relay_first_then_direct(name: &str, kind: NatKind) {

@@ -233,6 +233,45 @@ fn an_address_in_authorized_keys_is_enough_to_meet() {
     first_reply(b.host(), INVITER, FIRST_REPLY).unwrap();
 }
 
+/// `b` and `c` have keys and the address of a server of the DHT, and nothing else: no relay, no invite, no address of
+/// anybody. `a` can be reached, so it serves the DHT and relays.
+#[test]
+fn a_member_that_can_be_reached_is_found_in_the_dht_and_relays_for_others_that_found_it() {
+    let mut lab = Lab::new("dht").unwrap();
+    let internet = lab.segment("internet", "203.0.113.0/24").unwrap();
+    let relay = relay(&mut lab, &internet, 3);
+    let a = Node::new(lab.host("a").unwrap().on(&internet, &at(21)).unwrap(), Show::Command);
+    init(&a, std::slice::from_ref(&relay));
+    let hidden = ["b", "c"].map(|name| {
+        let (number, inside) = if name == "b" { (12, "192.168.1.0/24") } else { (13, "192.168.2.0/24") };
+        let nat = lab.nat(&format!("nat-{name}"), NatKind::Symmetric, inside).unwrap();
+        let nat = nat.on(&internet, &at(number)).unwrap();
+        let node = Node::new(lab.host(name).unwrap().behind(&nat).unwrap(), Show::Command);
+        node.init_without_relay().unwrap();
+        configure(&node, &format!("\ndiscovery:\n  bootstrap_peers: [{}]\n", relay.multiaddr()));
+        relay.authorize(&node.id().unwrap(), name).unwrap();
+        node
+    });
+    let [b, c] = &hidden;
+    let nodes = [(&a, INVITER), (b, JOINER), (c, "10.64.0.3")];
+    for (node, address) in nodes {
+        node.fix_address(address).unwrap();
+        for (other, _) in nodes.into_iter().filter(|(other, _)| other.name() != node.name()) {
+            node.peerup(["auth", "add", &other.id().unwrap(), "--comment", other.name()]).unwrap();
+        }
+    }
+    nodes.iter().for_each(|(node, _)| node.up().map(drop).unwrap());
+    // Asked for after 5 s, and again after 15 and 45.
+    for node in [b, c] {
+        let found = node.wait_for_class("a", "direct", Duration::from_secs(90)).unwrap();
+        println!("{} found a after {found:?}", node.name());
+    }
+    first_reply(b.host(), INVITER, FIRST_REPLY).unwrap();
+    let relayed = b.wait_for_class("c", "peer-relay", Duration::from_secs(90)).unwrap();
+    println!("b reaches c through a {relayed:?} later");
+    first_reply(b.host(), "10.64.0.3", FIRST_REPLY).unwrap();
+}
+
 fn relay(lab: &mut Lab, internet: &Segment, number: u8) -> Relay {
     let host = lab.host(&format!("relay{number}")).unwrap().on(internet, &at(number)).unwrap();
     Relay::start(&host, &at(number), Show::Command).unwrap()

@@ -1,0 +1,90 @@
+//! A TCP connection under observation while paths change below it: what arrived, and what the kernels know of its order.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use crate::host::Host;
+use crate::process::{Process, Show};
+use crate::tools::links::snmp;
+
+const PORT: u16 = 9000;
+
+/// A TCP connection that is fed 4 KiB every few milliseconds, which no queue of a busy machine has to drop, and compared
+/// by checksum at the end.
+pub struct Transfer {
+    ends: [Host; 2],
+    sender: Process,
+    receiver: Process,
+}
+
+impl Transfer {
+    /// From `from` to `address`, which is `to`'s, for about as many seconds.
+    pub fn start(from: &Host, to: &Host, address: &str, seconds: u32) -> Result<Self> {
+        let receiver = to.cmd("sh").args(["-c", &format!("nc -l {PORT} > ~/received")]);
+        let receiver = receiver.deadline(Duration::from_secs(180)).show(Show::Nothing).spawn()?;
+        let listening = || to.ask(&format!("ss -Htln sport = {PORT}")).is_ok_and(|line| !line.is_empty());
+        to.wait_until("nc listens", Duration::from_secs(5), listening)?;
+        let feed = format!(
+            "for i in $(seq {}); do head -c 4096 /dev/urandom; sleep 0.005; done | tee ~/sent | nc -N {address} {PORT}",
+            seconds * 100
+        );
+        let sender = from.cmd("sh").args(["-c", &feed]).deadline(Duration::from_secs(180));
+        let sender = sender.show(Show::Nothing).spawn()?;
+        Ok(Self { ends: [from.clone(), to.clone()], sender, receiver })
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.sender.is_running()
+    }
+
+    pub fn disorder(&self) -> Result<Disorder> {
+        Disorder::of(&self.ends)
+    }
+
+    /// Waits for the end and compares.
+    pub fn arrives_whole(mut self) -> Result<()> {
+        self.sender.wait(Duration::from_secs(120))?;
+        self.receiver.wait(Duration::from_secs(10))?;
+        let [from, to] = &self.ends;
+        let (sent, received) = (from.ask("sha256sum < ~/sent")?, to.ask("sha256sum < ~/received")?);
+        ensure!(sent == received, "what arrived differs from what was sent");
+        Ok(())
+    }
+}
+
+/// What the kernels at both ends know of segments that were sent again, came twice or out of order: of the transfer's
+/// connection, and of all. (The underlay's connections count among all, but on its wires nothing overtakes.)
+#[derive(Debug, PartialEq, Eq)]
+pub struct Disorder(Vec<(&'static str, u64)>);
+
+impl Disorder {
+    const OF_THE_CONNECTION: [&str; 4] = ["bytes_retrans:", "reord_seen:", "dsack_dups:", "rcv_ooopack:"];
+    const OF_ALL: [&str; 4] = ["TCPSACKReorder", "TCPTSReorder", "TCPOFOQueue", "TCPDSACKOfoSent"];
+
+    fn of(hosts: &[Host]) -> Result<Self> {
+        let mut counts = Vec::new();
+        for host in hosts {
+            let known = host.ask(&format!("ss -Htino '( sport = {PORT} or dport = {PORT} )'"))?;
+            ensure!(known.contains("ESTAB"), "the connection is gone");
+            for name in Self::OF_THE_CONNECTION {
+                let value = known.split_whitespace().find_map(|word| word.strip_prefix(name));
+                counts.push((name, value.map(first_number).unwrap_or(0)));
+            }
+            for name in Self::OF_ALL {
+                counts.push((name, snmp(host, "TcpExt", name)?));
+            }
+        }
+        Ok(Self(counts))
+    }
+
+    /// Everything counted, for the difference between two looks.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// `bytes_retrans:1448` and `reord_seen:2` are numbers, some kernels add a second one after a slash.
+fn first_number(text: &str) -> u64 {
+    text.split('/').next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
