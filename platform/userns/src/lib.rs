@@ -9,10 +9,12 @@
 
 mod command;
 mod error;
+mod farewell;
 mod files;
 
 pub use command::{Ended, run};
 pub use error::{NamespaceError, Stage};
+pub use farewell::deliver;
 pub use files::{PrivateFiles, give_files};
 
 use std::fs;

@@ -38,6 +38,8 @@ const EVERYWHERE: [IpNet; 2] = [
 ];
 /// The daemon takes the device at once.
 const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+/// How long what the command has sent may take to arrive after its end.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
 /// As shells say that a signal ended a command.
 const SIGNALLED: i32 = 128;
 
@@ -83,6 +85,7 @@ pub fn run(context: &Context, args: &Exec) -> Result<Exit, Failure> {
     let (program, arguments) = args.command.split_first().ok_or_else(|| Failure::usage("no command"))?;
     let ended = peerup_userns::run(program, arguments)
         .map_err(|error| Failure::of(&error).while_doing(format_args!("cannot run {}", program.display())))?;
+    peerup_userns::deliver(DELIVERED_WITHIN);
     drop(opened.socket);
     // The command's own code is the answer, and no error of ours.
     std::process::exit(match ended {

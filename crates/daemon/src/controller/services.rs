@@ -6,10 +6,9 @@ use peerup_control::{
     ApiError, ErrorKind,
     api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow},
 };
-use peerup_node::PeerView;
 use peerup_services::{Exposed, InUse, Listed, OfferError, Wanted};
 use peerup_swarm::{PathHandle, Services as Offered};
-use peerup_types::{CarrierKind, DnsLabel, PathId, PeerId};
+use peerup_types::{DnsLabel, PathId, PeerId};
 use peerup_wire::control::{Control, GoodbyeReason};
 use tokio::sync::oneshot;
 
@@ -125,7 +124,9 @@ impl Controller {
         let Some(view) = self.node.peers().into_iter().find(|view| view.peer == *peer) else {
             return Err(NotReached::Unknown);
         };
-        match best_for_sessions(&view).and_then(|path| self.paths.get(&path)) {
+        // The path machine puts TCP before QUIC where both answer, which suits sessions: over QUIC all streams share one
+        // window, so that clients who stop reading hold up the tunnel; over TCP each has its own.
+        match view.path.as_ref().and_then(|active| self.paths.get(&active.path)) {
             Some(known) => Ok(known.handle.clone()),
             None => {
                 self.node.handle_wanted(peer, peerup_clock::now());
@@ -197,17 +198,6 @@ impl Controller {
         self.services.lingering.remove(&path);
         self.services.retiring.remove(&path);
     }
-}
-
-/// The path for a new session: TCP where the peer has it beside another one of the same class and family. Over QUIC
-/// all streams share one window, so that clients who stop reading hold up the tunnel; over TCP each has its own.
-fn best_for_sessions(view: &PeerView) -> Option<PathId> {
-    let active = view.path.as_ref()?;
-    let equal =
-        |kind: peerup_types::PathKind| (kind.class, kind.family) == (active.kind.class, active.kind.family);
-    let tcp =
-        view.paths.iter().find(|(path, ..)| equal(path.kind) && path.kind.carrier == CarrierKind::TcpStream);
-    Some(tcp.map_or(active.path, |(path, ..)| path.path))
 }
 
 fn service_row(listed: Listed) -> ServiceRow {

@@ -14,7 +14,7 @@ use peerup_services::{Offers, Wanted};
 use peerup_swarm::{
     self as swarm, Admission, Event, PathHandle, PeerSwarm, Profile, Services as Offered, SwarmConfig,
 };
-use peerup_types::{Keypair, PeerId};
+use peerup_types::{Keypair, PathId, PeerId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -214,6 +214,22 @@ async fn a_connection_that_closes_resets_its_clients() {
 }
 
 #[tokio::test]
+async fn a_path_that_this_side_gives_up_resets_its_clients() {
+    for carrier in CARRIERS {
+        let pair = Pair::new(carrier).await;
+        let mut reading = pair.client("app").await;
+        reading.write_all(b"x").await.unwrap();
+        let mut server = pair.accept().await;
+        server.read_u8().await.unwrap();
+        // The other end is not there to say goodbye to.
+        pair.serving.abort();
+        pair.give_up.send(pair.path.path).await.unwrap();
+        is_reset(&mut reading, carrier).await;
+        assert_eq!(pair.path.usage.sessions(), 0, "{carrier}");
+    }
+}
+
+#[tokio::test]
 async fn bytes_are_counted_per_direction_as_they_are_delivered() {
     let pair = Pair::new(CARRIERS[1]).await;
     let mut client = pair.client("app").await;
@@ -287,6 +303,8 @@ struct Pair {
     server: TcpListener,
     proxies: std::sync::Mutex<BTreeMap<String, proxy::Proxy>>,
     serving: tokio::task::AbortHandle,
+    /// Has the client's side close a path.
+    give_up: mpsc::Sender<PathId>,
 }
 
 impl Pair {
@@ -312,14 +330,16 @@ impl Pair {
         };
         near.dial(far.local_peer(), vec![address]).unwrap();
         let peer = far.local_peer();
-        let serving = tokio::spawn(drive(far)).abort_handle();
+        let (give_up, given_up) = mpsc::channel(1);
+        let (_never, nothing) = mpsc::channel(1);
+        let serving = tokio::spawn(drive(far, nothing)).abort_handle();
         let path = timeout(DEADLINE, opened(&mut near)).await.unwrap();
-        tokio::spawn(drive(near));
+        tokio::spawn(drive(near, given_up));
         tokio::spawn(serve::serve(arriving, offers.clone(), Default::default()));
         let (requests, asked) = mpsc::channel(8);
         tokio::spawn(answer_paths(asked, Ok(path.clone())));
         let node = NodeHandle::new(requests, Handle::current());
-        Self { path, peer, node, offers, server, proxies: Default::default(), serving }
+        Self { path, peer, node, offers, server, proxies: Default::default(), serving, give_up }
     }
 
     fn server_port(&self) -> u16 {
@@ -396,8 +416,11 @@ async fn opened(swarm: &mut PeerSwarm) -> PathHandle {
     }
 }
 
-async fn drive(mut swarm: PeerSwarm) {
+async fn drive(mut swarm: PeerSwarm, mut given_up: mpsc::Receiver<PathId>) {
     loop {
-        swarm.next_event().await;
+        tokio::select! {
+            _ = swarm.next_event() => {}
+            Some(path) = given_up.recv() => swarm.close(path),
+        }
     }
 }

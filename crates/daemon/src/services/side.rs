@@ -87,15 +87,17 @@ impl Remote {
 
 impl Side for Remote {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let read = ready!(self.stream().poll_read(cx, into))?;
-        self.session.heard();
-        Poll::Ready(Ok(read))
+        let Poll::Ready(read) = self.stream().poll_read(cx, into) else { return self.poll_broken(cx) };
+        if read.is_ok() {
+            self.session.heard();
+        }
+        Poll::Ready(read)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let Poll::Ready(written) = self.stream().poll_write(cx, bytes) else {
             self.waited = true;
-            return Poll::Pending;
+            return self.poll_broken(cx);
         };
         // It takes bytes again, so somebody took earlier ones.
         if std::mem::take(&mut self.waited) {
@@ -125,6 +127,11 @@ impl Side for Remote {
 }
 
 impl Remote {
+    /// What the stream does not tell while it is waited for.
+    fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.session.poll_closed(cx).map(|()| Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
     fn reset(&mut self) {
         if let Some(stream) = self.stream.take() {
             swarm::reset(stream);

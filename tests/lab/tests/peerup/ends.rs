@@ -11,6 +11,7 @@ use crate::services::proxy;
 const SOON: Duration = Duration::from_secs(20);
 const SCRIPT: &str = include_str!("ends.py");
 const PORT: &str = "7100";
+const NETCAT: &str = "7200";
 const SOCKS: &str = "1080";
 
 /// What the client is to do, what it sees, what the server sees. A reset is never shown as an end, and an end of one
@@ -56,9 +57,10 @@ fn a_proxy_and_an_interface_show_each_side_what_the_other_did() {
     agree("interface", python, &[JOINER, PORT], &server, &[&ENDS[..], &LATE_RESET].concat());
     let _socks = socks(a);
     agree("socks", python, &["b", PORT, SOCKS], &server, &[&ENDS[..], &LATE_RESET].concat());
-    drop(server);
-    netcat(a.host(), b.host(), &["127.0.0.1", port]);
-    netcat(a.host(), b.host(), &["-X", "5", "-x", "127.0.0.1:1080", JOINER, PORT]);
+    b.peerup(["service", "add", "netcat", NETCAT]).unwrap();
+    let (_netcat, address) = proxy(a, "b", "netcat").unwrap();
+    netcat(a.host(), b.host(), &address.replace(':', " "));
+    netcat(a.host(), b.host(), &format!("-X 5 -x 127.0.0.1:{SOCKS} {JOINER} {NETCAT}"));
 }
 
 #[test]
@@ -74,9 +76,8 @@ fn a_user_without_privileges_and_its_peers_show_each_other_what_they_did() {
     pair.user.open_tun().unwrap();
     let exec = || a.cmd(["exec", "--", "python3"]).unwrap();
     agree("exec", exec, &[JOINER, PORT], &of_b, &all);
-    drop((of_user, of_b));
-    netcat(b.host(), a.host(), &[INVITER, PORT]);
-    netcat(a.host(), b.host(), &["-X", "5", "-x", "127.0.0.1:1080", JOINER, PORT]);
+    netcat(b.host(), a.host(), &format!("{INVITER} {NETCAT}"));
+    netcat(a.host(), b.host(), &format!("-X 5 -x 127.0.0.1:{SOCKS} {JOINER} {NETCAT}"));
 }
 
 fn socks(node: &Node) -> Process {
@@ -88,15 +89,15 @@ fn socks(node: &Node) -> Process {
 
 /// `nc -N` on both sides: each ends its own direction when its input has ended, whoever is first, and still gets all
 /// that the other side sends.
-fn netcat(client: &Host, server: &Host, to: &[&str]) {
+fn netcat(client: &Host, server: &Host, to: &str) {
     for (client_waits, server_waits) in [("sleep 1;", ""), ("", "sleep 1;")] {
         let feed = |waits: &str, nc: &str| format!("({waits} head -c 2000000 /dev/zero) | {nc} | wc -c");
-        let serve = feed(server_waits, &format!("nc -l -N {PORT}"));
+        let serve = feed(server_waits, &format!("nc -l -N {NETCAT}"));
         let mut serving = server.cmd("sh").args(["-c", &serve]).show(Show::Nothing).spawn().unwrap();
-        let listens = || server.ask(&format!("ss -Htln sport = {PORT}")).is_ok_and(|line| !line.is_empty());
+        let listens = || server.ask(&format!("ss -Htln sport = {NETCAT}")).is_ok_and(|line| !line.is_empty());
         server.wait_until("nc listens", SOON, listens).unwrap();
-        let ask = feed(client_waits, &format!("nc -N {}", to.join(" ")));
-        assert_eq!(client.ask(&ask).unwrap().trim(), "2000000", "{to:?}");
-        assert_eq!(serving.wait(SOON).unwrap().stdout.trim(), "2000000", "{to:?}");
+        let ask = feed(client_waits, &format!("nc -N {to}"));
+        assert_eq!(client.ask(&ask).unwrap().trim(), "2000000", "{to}");
+        assert_eq!(serving.wait(SOON).unwrap().stdout.trim(), "2000000", "{to}");
     }
 }
