@@ -170,9 +170,11 @@ mod tests {
     #[test]
     fn what_can_cut_a_session_is_told_apart_from_what_cannot() {
         let old = node("version: 1");
-        let new = node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\ntelemetry: {audit: {enabled: true}}");
+        let new =
+            node("vpn: {mtu: 1300, cidr: 10.2.0.0/16}\nnode: {name: a}\ntelemetry: {audit: {enabled: true}}");
         assert_eq!(cutting(&old, &new), ["vpn.cidr"]);
-        let new = node("security: {authorized_keys_file: other}\nservices: {ssh: {local_address: 'localhost:22'}}");
+        let new =
+            node("security: {authorized_keys_file: other}\nservices: {ssh: {local_address: 'localhost:22'}}");
         assert_eq!(cutting(&old, &new), ["security.authorized_keys_file"]);
         for pattern in REACH {
             let row = [(*pattern, AtOnce)];

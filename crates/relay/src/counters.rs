@@ -20,7 +20,8 @@ pub struct Counters {
 impl Counters {
     /// One line at INFO.
     pub fn log(&self, connections: usize, refused_connections: u64) {
-        let Self { reservations, circuits_opened, circuits_closed, refused, vouched, paired, restarts } = self;
+        let Self { reservations, circuits_opened, circuits_closed, refused, vouched, paired, restarts } =
+            self;
         tracing::info!(
             connections,
             reservations,

@@ -149,7 +149,8 @@ impl KeyFile {
 
     /// Who is in a group and authorized.
     pub fn members_of(&self, group: GroupId, unix_now: u64) -> Vec<Member> {
-        let of_group = self.keys.entries().filter(|entry| groups_of(entry.group()).any(|other| other == group));
+        let of_group =
+            self.keys.entries().filter(|entry| groups_of(entry.group()).any(|other| other == group));
         let admitted = of_group.filter(|entry| self.keys.is_authorized(&entry.peer(), unix_now));
         admitted
             .map(|entry| Member { peer: entry.peer(), name: entry.comment().and_then(NodeName::sanitise) })

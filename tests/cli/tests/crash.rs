@@ -127,8 +127,7 @@ impl Dir {
 
     /// One guest comes and goes. What an edit that was not killed has done stays done.
     fn killed_while_keys_are_edited(&self, point: usize, dice: &mut Dice) {
-        let edits: [&[&str]; 2] =
-            [&["auth", "add", GUEST, "--comment", "guest"], &["auth", "remove", GUEST]];
+        let edits: [&[&str]; 2] = [&["auth", "add", GUEST, "--comment", "guest"], &["auth", "remove", GUEST]];
         let (edit, undo) = (edits[point % 2], edits[(point + 1) % 2]);
         // Its success is not certain: the last kill may have come before or after the writing.
         let _ = self.ok(undo);

@@ -7,8 +7,7 @@ use std::{
 };
 
 use peerup_config::template::NodeTemplate;
-use peerup_control::api::{JoinReport, JoinRequest};
-use peerup_control::api::GroupReport;
+use peerup_control::api::{GroupReport, JoinReport, JoinRequest};
 use peerup_trust::{code::Code, sas::Sas};
 use peerup_types::{DnsLabel, PeerId};
 
@@ -103,7 +102,9 @@ impl Fresh {
         let dir = directory(file);
         let state = context.place.state(file);
         let beside = ["identity.key", "authorized_keys"].map(|name| dir.join(name));
-        let files = [file.to_owned(), state.lock, state.peers, state.groups, state.listen_port].into_iter().chain(beside);
+        let files = [file.to_owned(), state.lock, state.peers, state.groups, state.listen_port]
+            .into_iter()
+            .chain(beside);
         let missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
         Self {
             files: files.filter(|file| !file.exists()).collect(),
@@ -152,12 +153,7 @@ fn network(code: &Code) -> &Option<DnsLabel> {
     }
 }
 
-fn create_node(
-    terminal: &Terminal,
-    file: &Path,
-    code: &Code,
-    name: Option<DnsLabel>,
-) -> Result<(), Failure> {
+fn create_node(terminal: &Terminal, file: &Path, code: &Code, name: Option<DnsLabel>) -> Result<(), Failure> {
     let template = NodeTemplate {
         name: name.or_else(default_name),
         relays: vec![from_code(code)],

@@ -93,7 +93,8 @@ fn make(context: &Context, args: &RelayPair, relay: &RelayFiles, file: PathBuf) 
 
 fn list(context: &Context, args: &RelayPair, relay: &RelayFiles, file: PathBuf) -> Result<Exit, Failure> {
     let now = peerup_clock::unix();
-    let groups = Groups::parse(&read_private_or_empty(&file, FILE_LIMIT)?).map_err(|error| unreadable(&file, error))?;
+    let groups = Groups::parse(&read_private_or_empty(&file, FILE_LIMIT)?)
+        .map_err(|error| unreadable(&file, error))?;
     let (keys, _) =
         AuthorizedKeys::parse_lenient(&read_keys_text(&relay.config.security.authorized_keys_file)?);
     let members = |group: GroupId| {

@@ -168,7 +168,8 @@ impl Controller {
             last_error: None,
         });
         // A relay that this node uses already is connected.
-        let known = self.paths.values().map(|known| &known.handle).find(|handle| handle.peer == relay).cloned();
+        let known =
+            self.paths.values().map(|known| &known.handle).find(|handle| handle.peer == relay).cloned();
         if let Some(handle) = known {
             self.on_join_connected(&handle);
         }
@@ -192,11 +193,7 @@ impl Controller {
             let name = |network: Option<&peerup_types::DnsLabel>| {
                 network.map_or("the network without a name".to_owned(), |name| format!("network `{name}`"))
             };
-            let message = format!(
-                "the code is for {}, this node belongs to {}",
-                name(network),
-                name(own)
-            );
+            let message = format!("the code is for {}, this node belongs to {}", name(network), name(own));
             return Err(ApiError::new(ErrorKind::Conflict, message)
                 .with_hint("join with a configuration of its own: --config FILE"));
         }
@@ -245,9 +242,7 @@ impl Controller {
         let (handle, done) = (handle.clone(), self.done.clone());
         tokio::spawn(async move {
             let outcome = match code {
-                Code::Invite(code) => {
-                    shake(&handle, &code.token, name, deadline).await.map(Outcome::Inviter)
-                }
+                Code::Invite(code) => shake(&handle, &code.token, name, deadline).await.map(Outcome::Inviter),
                 Code::Pairing(code) => {
                     let shown = group::show(&handle, code.token, name, deadline).await;
                     shown.map(Outcome::Group).map_err(JoinError::from)
@@ -374,7 +369,9 @@ impl Controller {
         let reason = self.joins.current.as_ref().and_then(|joining| joining.last_error.clone());
         let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
         let (what, hint) = match self.joins.current.as_ref().map(|joining| &joining.code) {
-            Some(Code::Pairing(_)) => ("the relay could not be reached", "is the relay running, and its port open?"),
+            Some(Code::Pairing(_)) => {
+                ("the relay could not be reached", "is the relay running, and its port open?")
+            }
             Some(Code::Invite(_)) | None => (
                 "the inviter could not be reached through its relay",
                 "is `peerup invite` still waiting on the other machine?",

@@ -15,7 +15,8 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use peerup_service::files::{EditFileError, edit_private, read_private};
 use peerup_swarm::{InboundStream, PathHandle, Stream};
 use peerup_trust::pairing::{
-    GroupId, Groups, GroupsError, Introduction, MAX_REQUEST, Member, PairingFailed, Redeemed, Request, Response,
+    GroupId, Groups, GroupsError, Introduction, MAX_REQUEST, Member, PairingFailed, Redeemed, Request,
+    Response,
 };
 use peerup_types::{PathId, PeerId};
 use peerup_wire::protocol;

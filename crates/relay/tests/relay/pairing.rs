@@ -203,7 +203,8 @@ async fn ask_on(path: &PathHandle, token: &Token<16>, name: &str) -> std::io::Re
 
 fn joined(group: GroupId, size: u8, members: &[&Machine]) -> Response {
     let name = NodeName::sanitise("a");
-    let members = members.iter().map(|machine| peerup_trust::pairing::Member { peer: machine.id, name: name.clone() });
+    let members =
+        members.iter().map(|machine| peerup_trust::pairing::Member { peer: machine.id, name: name.clone() });
     Response::Joined { group, size, members: members.collect() }
 }
 

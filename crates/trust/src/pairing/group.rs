@@ -25,7 +25,8 @@ pub const MAX_CODES: u8 = 100;
 /// Groups with open codes at once: a household makes one a year.
 const MAX_GROUPS: usize = 64;
 const MAX_BYTES: usize = 1 << 20;
-const HEADER: &str = "# Groups of `peerup relay pair`. The relay reads and changes this file; codes are hashed.\n";
+const HEADER: &str =
+    "# Groups of `peerup relay pair`. The relay reads and changes this file; codes are hashed.\n";
 
 type Hash = [u8; 32];
 

@@ -77,7 +77,8 @@ mod tests {
         let introduction = introduction();
         let id = introduction.members[0].peer.to_string();
         let expected =
-            [&b"\x01\x08deadbeef\x03\x01\x00"[..], &[id.len() as u8], id.as_bytes(), b"\x03nas", &[0; 32]].concat();
+            [&b"\x01\x08deadbeef\x03\x01\x00"[..], &[id.len() as u8], id.as_bytes(), b"\x03nas", &[0; 32]]
+                .concat();
         assert_eq!(introduction.encode(), expected);
         assert_eq!(Introduction::parse(&expected), Ok(introduction));
     }

@@ -149,7 +149,10 @@ mod tests {
         let too_many = NotIntroduced::TooMany { group: group(), size: 3 };
         assert_eq!(introduce(&mut groups, RELAY, &[4]), Err(too_many));
         assert_eq!(introduce(&mut joined(3), RELAY, &[2, 3, 4]), Err(too_many));
-        assert_eq!(introduce(&mut joined(1), RELAY, &[2]), Err(NotIntroduced::TooMany { group: group(), size: 1 }));
+        assert_eq!(
+            introduce(&mut joined(1), RELAY, &[2]),
+            Err(NotIntroduced::TooMany { group: group(), size: 1 })
+        );
         assert_eq!(introduce(&mut joined(0), RELAY, &[]), Ok(vec![]));
     }
 

@@ -176,10 +176,6 @@ mod tests {
     }
 
     fn joined() -> Response {
-        Response::Joined {
-            group: "deadbeef".parse().unwrap(),
-            size: 3,
-            members: vec![member(0x22, "nas")],
-        }
+        Response::Joined { group: "deadbeef".parse().unwrap(), size: 3, members: vec![member(0x22, "nas")] }
     }
 }

@@ -42,7 +42,9 @@ fn soak(minutes: u64) -> Result<()> {
         Ok(host)
     })?;
     let servers = [&pair.a, &pair.b].map(|node| Iperf::on(node.host()));
-    println!("| minute | path | a MiB | b MiB | relay MiB | answers | MB by TCP |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| minute | path | a MiB | b MiB | relay MiB | answers | MB by TCP |\n|---|---|---|---|---|---|---|"
+    );
     let (mut memory, mut cut) = (Vec::new(), None);
     for minute in 1..=minutes {
         let Round { answers, megabytes } = round(&pair, &servers, clock::now())?;

@@ -94,7 +94,8 @@ fn node(name: &str, kib: u32) -> (Lab, Node, Disk) {
     let host = lab.host("a").unwrap();
     let node = Node::new(host.clone(), Show::Command);
     let dir = node.dir().display().to_string();
-    host.ask(&format!("mkdir -p -m 700 {dir} && mount -t tmpfs -o size={kib}k,mode=700 tmpfs {dir}")).unwrap();
+    host.ask(&format!("mkdir -p -m 700 {dir} && mount -t tmpfs -o size={kib}k,mode=700 tmpfs {dir}"))
+        .unwrap();
     node.init_without_relay().unwrap();
     node.peerup(["auth", "add", KNOWN, "--comment", "known"]).unwrap();
     // Another file system, so that it can be read when the other is full.

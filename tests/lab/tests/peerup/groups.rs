@@ -32,7 +32,8 @@ fn three_machines_of_a_group_meet_whenever_they_join_and_a_removed_one_stays_rem
     // b is away while the third one joins, a is told at once.
     c.join(&codes[2]).unwrap();
     c.up().unwrap();
-    let knows = |node: &Node, other: &Node| node.status().is_ok_and(|status| status.peer(other.name()).is_ok());
+    let knows =
+        |node: &Node, other: &Node| node.status().is_ok_and(|status| status.peer(other.name()).is_ok());
     a.host().wait_until("a knows both", DIRECT, || knows(a, b) && knows(a, &c)).unwrap();
     b.up().unwrap();
     b.host().wait_until("b knows both", DIRECT, || knows(b, a) && knows(b, &c)).unwrap();

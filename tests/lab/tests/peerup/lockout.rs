@@ -29,7 +29,9 @@ fn down_over_ssh_is_refused_and_with_confirm_it_comes_back_by_itself() {
     let id = a.id().unwrap();
     let refused = typed(&format!("auth remove {id}")).try_run().unwrap();
     assert!(refused.stderr.contains("--confirm 60"), "{refused:?}");
-    for change in ["config set vpn.cidr 10.99.0.0/16", "config set vpn.enabled false", "config unset relay.addresses"] {
+    for change in
+        ["config set vpn.cidr 10.99.0.0/16", "config set vpn.enabled false", "config unset relay.addresses"]
+    {
         let refused = typed(change).try_run().unwrap();
         assert!(
             refused.code == Some(5) && refused.stderr.contains("cuts the connection"),

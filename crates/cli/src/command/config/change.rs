@@ -14,22 +14,20 @@ use crate::{
     failure::{Exit, Failure},
 };
 
-pub fn set(
-    target: &Target<'_>,
-    key: &str,
-    value: &str,
-    confirm: Option<Duration>,
-) -> Result<Exit, Failure> {
+pub fn set(target: &Target<'_>, key: &str, value: &str, confirm: Option<Duration>) -> Result<Exit, Failure> {
     let path = edit::path(key).ok_or_else(|| no_key(key))?;
     let value = edit::parse_value(value);
-    let done = Words { done: format!("{key} is set"), unchanged: format!("nothing to change: {key} is so already") };
+    let done =
+        Words { done: format!("{key} is set"), unchanged: format!("nothing to change: {key} is so already") };
     change(target, |text| Ok(edit::set(text, &path, &value)?), confirm, &done)
 }
 
 pub fn unset(target: &Target<'_>, key: &str, confirm: Option<Duration>) -> Result<Exit, Failure> {
     let path = edit::path(key).ok_or_else(|| no_key(key))?;
-    let done =
-        Words { done: format!("{key} is removed"), unchanged: format!("nothing to change: the file has no {key}") };
+    let done = Words {
+        done: format!("{key} is removed"),
+        unchanged: format!("nothing to change: the file has no {key}"),
+    };
     change(target, |text| Ok(edit::remove(text, &path)?), confirm, &done)
 }
 
@@ -77,12 +75,7 @@ fn change(
     Ok(Exit::Ok)
 }
 
-pub fn on_probation(
-    target: &Target<'_>,
-    text: &str,
-    timeout: Duration,
-    done: &str,
-) -> Result<Exit, Failure> {
+pub fn on_probation(target: &Target<'_>, text: &str, timeout: Duration, done: &str) -> Result<Exit, Failure> {
     put_in_force(target, text, timeout)?;
     target.context.terminal.note(done)?;
     target.context.terminal.note(format_args!("keep it with `{} confirm`", target.command()))?;
