@@ -278,6 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_learned_while_a_change_is_on_probation_outlives_that_change() {
+        let (dir, mut files) = node();
+        let store = ConfigStore::beside(&files.config_file);
+        let now = std::time::Duration::from_secs(1_800_000_000);
+        let minute = std::time::Duration::from_secs(60);
+        store.apply("version: 1\nvpn: {mtu: 1400}\n", now, minute).unwrap();
+        let peer: PeerId = PEER.trim().parse().unwrap();
+        files.learn(Some((&"nas".parse().unwrap(), peer)), &[]).unwrap();
+        assert_eq!((files.config.vpn.mtu, files.config.names.len()), (1400, 1));
+        store.settle(now + minute).unwrap();
+        files.reload().unwrap();
+        assert_eq!(files.config.names.get(&"nas".parse().unwrap()), Some(&peer));
+        assert_ne!(files.config.vpn.mtu, 1400);
+        drop(dir);
+    }
+
+    #[test]
     fn the_listen_port_is_kept_also_when_another_program_has_it_for_a_while() {
         let (_dir, files) = node();
         let kept = listens_on(&files);

@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("joiner", trust::joiner),
     ("node_config", config::node),
     ("packet", peerup_packet::fuzz::packet),
+    ("pairing", trust::pairing),
     ("peers_yaml", membership::peers_yaml),
     ("relay_config", config::relay),
     ("stun", reach::stun),

@@ -3,6 +3,7 @@
 use peerup_trust::authorized_keys::AuthorizedKeys;
 use peerup_trust::code::Code;
 use peerup_trust::handshake::{Inviter, InviterEvent, Joined, Joiner};
+use peerup_trust::pairing::{Groups, Introduction, Memberships, Request, Response};
 use peerup_trust::{NodeName, Token, identity};
 use peerup_types::PeerId;
 use rand::SeedableRng;
@@ -35,6 +36,29 @@ pub fn code(bytes: &[u8]) {
         Code::Pairing(pairing) => (pairing.encode(), pairing.relay_multiaddr()),
     };
     assert_eq!(Code::decode(&again), Ok(code));
+}
+
+/// What crosses between a relay and the machines of a group, and the files in which both keep it.
+pub fn pairing(bytes: &[u8]) {
+    if let Ok(request) = Request::parse(bytes) {
+        assert_eq!(Request::parse(&request.encode()), Ok(request));
+    }
+    match Response::parse(bytes) {
+        Ok(joined @ Response::Joined { .. }) => assert_eq!(Response::parse(&joined.encode()), Ok(joined)),
+        // Its text is cleaned, and may not fit any more.
+        Ok(refused @ Response::Refused(_)) => assert!(Response::parse(&refused.encode()).is_ok()),
+        Err(_) => {}
+    }
+    if let Ok(introduction) = Introduction::parse(bytes) {
+        assert_eq!(Introduction::parse(&introduction.encode()), Ok(introduction));
+    }
+    let Some(text) = text(bytes) else { return };
+    if let Ok(groups) = Groups::parse(text) {
+        assert_eq!(Groups::parse(&groups.to_text()), Ok(groups));
+    }
+    if let Ok(memberships) = Memberships::parse(text) {
+        assert_eq!(Memberships::parse(&memberships.to_text()), Ok(memberships));
+    }
 }
 
 pub fn identity(bytes: &[u8]) {

@@ -7,8 +7,7 @@ use std::{
 };
 
 use peerup_config::template::NodeTemplate;
-use peerup_control::api::GroupReport;
-use peerup_control::api::{JoinReport, JoinRequest};
+use peerup_control::api::{GroupReport, JoinReport, JoinRequest};
 use peerup_trust::{code::Code, sas::Sas};
 use peerup_types::{DnsLabel, PeerId};
 
@@ -32,6 +31,9 @@ const RETRY: &str =
     "a code is good for one machine, some minutes and a few attempts; `peerup invite` there makes a new one";
 const RETRY_GROUP: &str =
     "a code is good for one machine and some time; `peerup relay pair` on the relay makes new ones";
+
+const EXPOSURE_TO_GROUP: &str = "The other machines of the group will reach every port that is open on this one; \
+    a host firewall rule on the overlay interface limits it.";
 
 const CODE_VARIABLE: &str = "PEERUP_INVITE_CODE";
 
@@ -64,7 +66,13 @@ fn join(
     }
     let node = context.place.read_node(file.to_owned())?;
     check_network(&node, code)?;
-    terminal.note(terminal.paint(Colour::Yellow, EXPOSURE))?;
+    terminal.note(terminal.paint(
+        Colour::Yellow,
+        match code {
+            Code::Invite(_) => EXPOSURE,
+            Code::Pairing(_) => EXPOSURE_TO_GROUP,
+        },
+    ))?;
     block_on(with_runtime(&node, Purpose::Pair, async |runtime| {
         let _spinner = Spinner::start(terminal, "pairing");
         Ok(runtime.join(request).await?)

@@ -53,6 +53,9 @@ pub enum GroupError {
     Message(#[from] MessageError),
     #[error("the relay did not accept the code: {0}")]
     Refused(String),
+    /// What a machine meets that is not let in any more.
+    #[error("the relay hung up without an answer")]
+    NoAnswer,
     #[error("the relay did not answer in time")]
     TimedOut,
 }
@@ -60,8 +63,8 @@ pub enum GroupError {
 impl GroupError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Open(_) | Self::Refused(_) => ErrorKind::NotAuthorised,
-            Self::Io(_) | Self::Message(_) => ErrorKind::Failure,
+            Self::Open(_) | Self::Io(_) | Self::Refused(_) | Self::NoAnswer => ErrorKind::NotAuthorised,
+            Self::Message(_) => ErrorKind::Failure,
             Self::TimedOut => ErrorKind::Timeout,
         }
     }
@@ -78,7 +81,11 @@ pub async fn show(
         let mut stream = path.open(protocol::RELAY_PAIR).await?;
         stream.write_all(&Request { token, name: Some(name) }.encode()).await?;
         stream.close().await?;
-        match Response::parse(&read(&mut stream, MAX_RESPONSE).await?)? {
+        let answer = read(&mut stream, MAX_RESPONSE).await?;
+        if answer.is_empty() {
+            return Err(GroupError::NoAnswer);
+        }
+        match Response::parse(&answer)? {
             Response::Joined { group, size, members } => Ok(Group { id: group, size, members }),
             Response::Refused(message) => Err(GroupError::Refused(message)),
         }
@@ -104,9 +111,10 @@ impl Controller {
     /// for this machine, so what fails in the middle is done by joining once more.
     pub(super) fn adopt_group(&mut self, code: &PairingCode, group: Group) -> Result<JoinReport, ApiError> {
         let Group { id, size, members } = group;
-        let relay = code.relay_multiaddr().to_string().parse::<PeerAddr>();
-        let relay = relay.map_err(|error| ApiError::failure(error.to_string()))?;
-        self.files.learn(None, &[relay]).map_err(ApiError::from)?;
+        // A code has room for one address, and relays listen on one port for both transports unless told otherwise.
+        let socket = code.relay_address.into();
+        let relays = [PeerAddr::tcp(socket, code.relay), PeerAddr::quic(socket, code.relay)];
+        self.files.learn(None, &relays).map_err(ApiError::from)?;
         // The configuration holds it from here on.
         self.extra_relays.remove(&code.relay);
         let mut groups = self.memberships()?;

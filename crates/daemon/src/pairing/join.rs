@@ -118,7 +118,7 @@ impl JoinError {
     fn hint(&self) -> &'static str {
         match self {
             Self::Group(_) => {
-                "check the code, or ask the owner of the relay for a new one: `peerup relay pair`"
+                "it may be used, expired or revoked: the owner of the relay makes new ones with `peerup relay pair`"
             }
             Self::Open(_) | Self::Handshake(_) | Self::TimedOut => {
                 "check the code, or ask for a new one: `peerup invite` on the other machine"

@@ -317,9 +317,11 @@ impl Relay {
             }
             Event::Decided(decision) => self.observing.decided(decision),
             Event::Restarted { panic } => self.handle_restart(&panic),
-            Event::Identified { peer, agent, .. } => {
+            Event::Identified { peer, path, agent, .. } => {
                 tracing::debug!(%peer, agent, "identified");
-                self.introduce_to(peer);
+                if let Some(path) = path {
+                    self.introduce_to(peer, path);
+                }
             }
             Event::ReservationEnded { peer } => self.connections.handle_reservation_ended(&peer),
             // A relay dials nobody and reserves nowhere.

@@ -5,10 +5,10 @@
 //! else, can show again.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{AsyncReadExt, AsyncWriteExt};
@@ -36,8 +36,6 @@ const MAX_TASKS: usize = 32;
 const MAX_FAILURES: u32 = 3;
 /// Peers whose failures are remembered.
 const MAX_FAILED: usize = 256;
-/// A member that reconnects at once has been told already.
-const INTRODUCE_AGAIN: Duration = Duration::from_secs(30);
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// What the loop keeps for it.
@@ -47,7 +45,8 @@ pub(super) struct Pairing {
     tasks: JoinSet<Option<Shown>>,
     handles: BTreeMap<PathId, PathHandle>,
     failed: BTreeMap<PeerId, u32>,
-    introduced: BTreeMap<PeerId, Instant>,
+    /// Connections whose peers have been told of their groups.
+    introduced: BTreeSet<PathId>,
 }
 
 /// A code that a peer has shown, and the stream that waits for the answer.
@@ -80,7 +79,7 @@ impl Pairing {
             tasks: JoinSet::new(),
             handles: BTreeMap::new(),
             failed: BTreeMap::new(),
-            introduced: BTreeMap::new(),
+            introduced: BTreeSet::new(),
         };
         pairing.reload();
         pairing
@@ -119,10 +118,12 @@ impl Pairing {
 
     pub fn handle_closed(&mut self, path: PathId) {
         self.handles.remove(&path);
+        self.introduced.remove(&path);
     }
 
     pub fn handle_restart(&mut self) {
         self.handles.clear();
+        self.introduced.clear();
     }
 
     pub async fn next(&mut self) -> Option<Result<Option<Shown>, JoinError>> {
@@ -157,16 +158,16 @@ impl Pairing {
         Ok(redeemed)
     }
 
-    /// One connection to a peer.
-    fn path_to(&self, peer: &PeerId) -> Option<&PathHandle> {
-        self.handles.values().find(|handle| handle.peer == *peer)
+    /// The latest connection to a peer: an earlier one may be of a process that has ended.
+    fn path_to(&self, peer: &PeerId) -> Option<PathId> {
+        self.handles.values().rev().find(|handle| handle.peer == *peer).map(|handle| handle.path)
     }
 
-    fn send(&mut self, peer: PeerId, introduction: &Introduction) {
-        let Some(handle) = self.path_to(&peer).cloned().filter(|_| self.tasks.len() < MAX_TASKS) else {
+    fn send(&mut self, path: PathId, introduction: &Introduction) {
+        let Some(handle) = self.handles.get(&path).cloned().filter(|_| self.tasks.len() < MAX_TASKS) else {
             return;
         };
-        let (group, bytes) = (introduction.group, introduction.encode());
+        let (peer, group, bytes) = (handle.peer, introduction.group, introduction.encode());
         self.tasks.spawn(async move {
             match timeout(DEADLINE, introduce(handle, &bytes)).await {
                 Ok(Ok(())) => tracing::info!(%peer, %group, "introduced to its group"),
@@ -252,26 +253,21 @@ impl Relay {
     fn introduce_newcomer(&mut self, group: GroupId, newcomer: PeerId) {
         for Member { peer, .. } in self.others(group, newcomer) {
             let introduction = self.introduction(group, peer);
-            self.pairing.send(peer, &introduction);
+            if let Some(path) = self.pairing.path_to(&peer) {
+                self.pairing.send(path, &introduction);
+            }
         }
     }
 
-    /// A member has connected: it may have missed others.
-    pub(super) fn introduce_to(&mut self, peer: PeerId) {
-        if !self.keys.is_authorized(&peer, peerup_clock::unix()) {
+    /// A member has connected: it may have missed others. It is told once on each connection.
+    pub(super) fn introduce_to(&mut self, peer: PeerId, path: PathId) {
+        if !self.keys.is_authorized(&peer, peerup_clock::unix()) || !self.pairing.introduced.insert(path) {
             return;
         }
-        let groups = self.keys.groups_of(&peer);
-        let now = peerup_clock::now();
-        self.pairing.introduced.retain(|_, at| now.saturating_duration_since(*at) < INTRODUCE_AGAIN);
-        if groups.is_empty() || self.pairing.introduced.contains_key(&peer) {
-            return;
-        }
-        self.pairing.introduced.insert(peer, now);
-        for group in groups {
+        for group in self.keys.groups_of(&peer) {
             let introduction = self.introduction(group, peer);
             if !introduction.members.is_empty() {
-                self.pairing.send(peer, &introduction);
+                self.pairing.send(path, &introduction);
             }
         }
     }

@@ -176,9 +176,10 @@ impl Groups {
         self.0.iter().map(|(id, group)| (*id, group))
     }
 
-    /// When the last code that somebody could still use is void; `None` when none is open.
+    /// When the last code that nobody has used is void; `None` when none is open.
     pub fn open_until(&self, unix_now: u64) -> Option<u64> {
-        self.0.values().map(|group| group.until).filter(|until| *until > unix_now).max()
+        let unused = self.0.values().filter(|group| group.codes.iter().any(|slot| slot.used.is_none()));
+        unused.map(|group| group.until).filter(|until| *until > unix_now).max()
     }
 
     /// A machine shows a token. Every slot is compared, and in constant time, so that how long it takes tells nothing.
@@ -260,11 +261,13 @@ mod tests {
     #[test]
     fn a_code_is_good_for_one_machine_which_may_ask_again() {
         let (mut groups, group, tokens) = groups(2);
+        assert_eq!(groups.open_until(NOW), Some(NOW + 60));
         let first = groups.redeem(&tokens[0], peer(1), NOW).unwrap();
         assert_eq!(first, Redeemed { group, size: 2, members_until: None, first: true });
         assert!(!groups.redeem(&tokens[0], peer(1), NOW).unwrap().first);
         assert_eq!(groups.redeem(&tokens[0], peer(2), NOW), Err(PairingFailed));
         assert!(groups.redeem(&tokens[1], peer(2), NOW).unwrap().first);
+        assert_eq!(groups.open_until(NOW), None, "nobody else can use any of them");
         assert_eq!(groups.iter().next().unwrap().1.members().collect::<Vec<_>>(), [peer(1), peer(2)]);
     }
 

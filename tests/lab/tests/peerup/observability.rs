@@ -36,7 +36,11 @@ fn prometheus_reads_a_node_and_a_relay_that_were_told_to_and_the_audit_log_names
     let over = |transport: &str| page.lines().any(|line| line == connected.join(transport));
     assert!(over("tcp") != over("quic"), "{page}");
 
+    assert!(page.contains("\npeerup_path_dial_total{"), "{page}");
+    assert!(page.contains("\npeerup_path_dial_duration_seconds_bucket{"), "{page}");
+
     let page = curl(pair.relay.host(), "http://127.0.0.1:9091/metrics");
+    assert!(page.contains("\nlibp2p_swarm_connections_established_total"), "{page}");
     assert!(value(&page, "peerup_relay_reservations_total") >= 2.0, "{page}");
     let health = curl(pair.relay.host(), "http://127.0.0.1:9090/healthz");
     assert!(health.starts_with("{\"status\":\"ok\""), "{health}");

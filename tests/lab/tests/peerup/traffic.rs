@@ -53,6 +53,10 @@ fn ssh_works_over_a_relayed_path() {
     println!("relayed iperf3 TCP: {:.0} Mbit/s", tcp.mbit);
     assert!(tcp.mbit > 20.0, "{tcp:?}");
     assert_eq!(pair.a.class("b"), "relay");
+    let paths = pair.a.peerup(["paths", "--json"]).unwrap().stdout;
+    let paths: serde_json::Value = serde_json::from_str(&paths).unwrap();
+    let relayed = paths.as_array().unwrap().iter().find(|path| path["path_type"] == "RELAYED");
+    assert!(relayed.is_some_and(|path| path["last_rtt_ms"].as_f64().is_some_and(|rtt| rtt > 0.0)), "{paths}");
 }
 
 #[test]
