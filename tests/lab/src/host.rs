@@ -14,7 +14,7 @@ use crate::anchor::{Anchor, HostNamespaces, STATE_DIR};
 use crate::nat::Nat;
 use crate::process::{Cmd, Output, Process, Show, process_dirs};
 use crate::segment::Segment;
-use crate::wire::{Impairment, TapEnd, Wire};
+use crate::wire::{DEVICE_QUEUE, Impairment, TapEnd, Wire};
 
 /// A machine of the laboratory; clones name the same machine.
 #[derive(Clone)]
@@ -69,7 +69,8 @@ impl Host {
         let left = TapEnd::new(self.net_namespace(), &link);
         let right = TapEnd::new(anchor.net_namespace(), &port);
         let wire = Wire::start(anchor, &left, &right, &impairment)?;
-        anchor.plumb(&format!("ip link set {port} master {} up", segment.bridge()))?;
+        anchor.plumb(&format!("ip link set {port} master {} {DEVICE_QUEUE} up", segment.bridge()))?;
+        self.plumb(&format!("ip link set {link} {DEVICE_QUEUE}"))?;
         self.keep_wire(wire);
         self.configure(&link, &segment.with_prefixes(addresses)?)?;
         Ok(self)

@@ -46,7 +46,7 @@ pub use process::{Cmd, Output, Process, Show, say, tail};
 pub use segment::Segment;
 pub use wire::{COUNTS_EVERY, Impairment, Wire, beside_this_program, counts_line, tool};
 
-use wire::TapEnd;
+use wire::{DEVICE_QUEUE, TapEnd};
 
 /// The step between two looks at state that nobody announces.
 const LOOK: Duration = Duration::from_millis(50);
@@ -89,6 +89,8 @@ impl Lab {
         let ends = (TapEnd::new(a.0.net_namespace(), &left), TapEnd::new(b.0.net_namespace(), &right));
         let wire = Wire::start(a.0.anchor(), &ends.0, &ends.1, impairment)?;
         a.0.keep_wire(wire.clone());
+        a.0.plumb(&format!("ip link set {left} {DEVICE_QUEUE}"))?;
+        b.0.plumb(&format!("ip link set {right} {DEVICE_QUEUE}"))?;
         a.0.configure(&left, &networks(a.1)?)?;
         b.0.configure(&right, &networks(b.1)?)?;
         Ok(wire)

@@ -94,6 +94,10 @@ impl Wire {
     }
 }
 
+/// Frames that wait in a device until the wire's program reads them: none is lost while it waits for a processor.
+/// (Only netlink lets a user namespace set this.)
+pub(crate) const DEVICE_QUEUE: &str = "txqueuelen 10000";
+
 /// How often a wire says what it did, while it does something.
 pub const COUNTS_EVERY: Duration = Duration::from_millis(200);
 

@@ -52,7 +52,7 @@ fn pings_do_not_wait_while_losses_of_a_transfer_are_repaired() {
     let (a, b) = (pair.a.host(), pair.b.host());
     let _server = Iperf::on(b).serve().unwrap();
     let mut transfer = iperf::tcp(a, JOINER, 6).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(1)); // slow start
+    peerup_lab::clock::pause(Duration::from_secs(1)); // slow start
     let pings = a.cmd("ping").args(["-c", "200", "-i", "0.02", "-W", "2", JOINER]).run().unwrap();
     transfer.wait(Duration::from_secs(20)).unwrap();
     let mut times = round_trips(&pings.stdout);

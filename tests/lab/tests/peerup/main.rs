@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as the tests do")]
 #![expect(clippy::print_stdout, reason = "figures for the reader of a test's output")]
 
+mod bench;
 mod carriers;
 mod disk;
 mod ends;

@@ -12,9 +12,6 @@ use tun_rs::{DeviceBuilder, Layer, SyncDevice};
 /// A super-packet with its virtio and Ethernet headers; an ordinary frame needs a fraction of it.
 const FRAME_LIMIT: usize = (64 << 10) + 64;
 
-/// Frames that wait in a device until this program reads them: no drops while it waits for a processor.
-const DEVICE_QUEUE: u32 = 10_000;
-
 pub fn run(words: &[String]) -> Result<()> {
     let [left_net, left_name, right_net, right_name, faults @ ..] = words else {
         bail!("wire NETNS TAP NETNS TAP IMPAIRMENT…");
@@ -45,7 +42,7 @@ fn open(net: &str, name: &str, super_packets: bool) -> Result<SyncDevice> {
     let name = name.to_owned();
     let opener = std::thread::spawn(move || -> Result<SyncDevice> {
         setns(&net, CloneFlags::CLONE_NEWNET).context("entering a network namespace")?;
-        let device = DeviceBuilder::new().name(&name).layer(Layer::L2).mtu(1500).tx_queue_len(DEVICE_QUEUE);
+        let device = DeviceBuilder::new().name(&name).layer(Layer::L2).mtu(1500);
         // With offload each frame has its virtio header in front; the other device takes both as they are.
         device.offload(super_packets).build_sync().with_context(|| format!("making TAP device {name}"))
     });

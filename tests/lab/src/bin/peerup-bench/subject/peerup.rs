@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 use peerup_lab::peerup::{INVITER, JOINER, Node, PathView, Relay};
 use peerup_lab::{Host, Lab, Show};
+use serde_json::Value;
 
 use super::{A, B, Overlay, Subject};
 
@@ -63,14 +64,22 @@ impl Peerup {
         self.a.status()?.peer("b")?.path.context("no path to b")
     }
 
-    fn is_as_meant(&self, path: &PathView) -> bool {
+    /// Whether the reliable lane is the meant one, and QUIC is there for datagrams where they are to be used.
+    fn is_as_meant(&self, path: &PathView) -> Result<bool> {
         let class = if self.relay.is_some() { "relay" } else { "direct" };
-        path.class == class
+        Ok(path.class == class
             && match self.subject {
-                Subject::PeerupTcp => path.carrier.contains("tcp"),
-                Subject::PeerupQuic | Subject::PeerupDatagram => path.carrier.contains("quic"),
+                Subject::PeerupTcp => path.carrier == "tcp-stream",
+                Subject::PeerupQuic => path.carrier == "quic-stream",
+                Subject::Peerup | Subject::PeerupDatagram => self.has_quic()?,
                 _ => true,
-            }
+            })
+    }
+
+    fn has_quic(&self) -> Result<bool> {
+        let paths: Value = serde_json::from_str(&self.a.peerup(["paths", "--json"])?.stdout)?;
+        let mut paths = paths.as_array().context("no list of paths")?.iter();
+        Ok(paths.any(|path| path["path_type"] == "DIRECT" && path["transport"] == "quic"))
     }
 }
 
@@ -88,15 +97,20 @@ impl Overlay for Peerup {
     }
 
     fn settle(&self) -> Result<()> {
-        let meant = || self.path().is_ok_and(|path| self.is_as_meant(&path));
+        let meant = || self.path().and_then(|path| self.is_as_meant(&path)).unwrap_or(false);
         let settled = self.a.host().wait_until("the path is the one that is measured", SETTLED, meant);
         settled.map(drop).with_context(|| format!("it is {:?}", self.path()))
     }
 
     fn carrier(&self) -> Result<String> {
         let path = self.path()?;
-        ensure!(self.is_as_meant(&path), "measured over {path:?}");
-        Ok(format!("{} {}", path.class, path.carrier))
+        ensure!(self.is_as_meant(&path)?, "measured over {path:?}");
+        let beside = match self.subject {
+            Subject::Peerup => ", quic-datagram",
+            Subject::PeerupDatagram => ", all packets in quic-datagram",
+            _ => "",
+        };
+        Ok(format!("{} {}{beside}", path.class, path.carrier))
     }
 
     fn stop(&mut self) -> Result<()> {
