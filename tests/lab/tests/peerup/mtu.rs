@@ -63,7 +63,10 @@ fn swallow(host: &Host, limit: u16) -> anyhow::Result<()> {
     host.run(["nft", "add table netdev hole"])?;
     host.run(["nft", "add chain netdev hole in { type filter hook ingress device eth0 priority 0; }"])?;
     let from_the_peer = "ip saddr { 203.0.113.21, 203.0.113.22 }";
-    host.run(["nft".to_owned(), format!("add rule netdev hole in {from_the_peer} meta length > {limit} drop")])?;
+    host.run([
+        "nft".to_owned(),
+        format!("add rule netdev hole in {from_the_peer} meta length > {limit} drop"),
+    ])?;
     Ok(())
 }
 
