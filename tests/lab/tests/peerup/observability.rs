@@ -66,8 +66,9 @@ fn curl(host: &Host, url: &str) -> String {
     host.run(["curl", "-sSf", "-m", "5", url]).unwrap().stdout
 }
 
-/// A relay over both transports, a circuit, and each family over both transports, some of them from both sides.
-const FEW: f64 = 13.0;
+/// A relay over both transports and families, its tests of the addresses here, circuits from both sides, and each
+/// family over both transports, some of them from both sides.
+const FEW: f64 = 18.0;
 
 #[test]
 fn two_neighbours_meet_with_few_connections() {
