@@ -248,7 +248,11 @@ fn a_member_that_can_be_reached_is_found_in_the_dht_and_relays_for_others_that_f
         let nat = nat.on(&internet, &at(number)).unwrap();
         let node = Node::new(lab.host(name).unwrap().behind(&nat).unwrap(), Show::Command);
         node.init_without_relay().unwrap();
-        configure(&node, &format!("\ndiscovery:\n  bootstrap_peers: [{}]\n", relay.multiaddr()));
+        let file = node.dir().join("config.yaml");
+        let (text, section) = (node.host().read(&file).unwrap(), "discovery:\n");
+        assert!(text.contains(section), "{text}");
+        let with_server = format!("{section}  bootstrap_peers: [{}]\n", relay.multiaddr());
+        node.host().write(&file, text.replacen(section, &with_server, 1)).unwrap();
         relay.authorize(&node.id().unwrap(), name).unwrap();
         node
     });
