@@ -94,9 +94,11 @@ fn a_session_on_tcp_does_not_notice_that_quic_is_lost() {
 /// [`file_behind_a_proxy`] gives.
 fn on_tcp(name: &str) -> (Pair, [Process; 2], String, String) {
     let pair = Pair::direct(name, crate::neighbours).unwrap();
-    let carrier =
-        || pair.a.status().is_ok_and(|status| status.0["peers"][0]["path"]["carrier"] == "tcp-stream");
-    pair.a.host().wait_until("packets go by TCP", Duration::from_secs(40), carrier).unwrap();
+    let by_tcp = || {
+        let peer = pair.a.status().and_then(|status| status.peer("b"));
+        peer.is_ok_and(|peer| peer.path.is_some_and(|path| path.carrier == "tcp-stream"))
+    };
+    pair.a.host().wait_until("packets go by TCP", Duration::from_secs(40), by_tcp).unwrap();
     let (web, proxy, address, sum) = file_behind_a_proxy(&pair);
     (pair, [web, proxy], address, sum)
 }
