@@ -12,9 +12,9 @@ use crate::services::{proxy, web};
 
 /// Until a session on a dead path is told: three unanswered questions, or ten seconds of silence on a suspect path.
 const TOLD: Duration = Duration::from_secs(25);
-const SIZE: u64 = 60_000_000;
+const SIZE: u64 = 45_000_000;
 
-/// `curl` of a file that takes twenty seconds, with its SHA-256.
+/// `curl` of a file that takes fifteen seconds, with its SHA-256.
 fn slow_download(node: &Node, address: &str) -> Process {
     let slow = format!("curl -sSf --limit-rate 3M http://{address}/file -o slow && sha256sum < slow");
     node.host().cmd("sh").args(["-c", &format!("cd ~ && {slow}")]).show(Show::Nothing).spawn().unwrap()
