@@ -87,17 +87,14 @@ fn socks(node: &Node) -> Process {
     socks
 }
 
-/// `nc -N` on both sides: each ends its own direction when its input has ended, whoever is first, and still gets all
-/// that the other side sends.
+/// `nc -N` on both sides: the server's ends its direction first, and still gets all that the client's sends after it.
+/// (The other way round a listening nc ends by itself; stories with checksums have `nc -N` clients that end first.)
 fn netcat(client: &Host, server: &Host, to: &str) {
-    for (client_waits, server_waits) in [("sleep 1;", ""), ("", "sleep 1;")] {
-        let feed = |waits: &str, nc: &str| format!("({waits} head -c 2000000 /dev/zero) | {nc} | wc -c");
-        let serve = feed(server_waits, &format!("nc -l -N {NETCAT}"));
-        let mut serving = server.cmd("sh").args(["-c", &serve]).show(Show::Nothing).spawn().unwrap();
-        let listens = || server.ask(&format!("ss -Htln sport = {NETCAT}")).is_ok_and(|line| !line.is_empty());
-        server.wait_until("nc listens", SOON, listens).unwrap();
-        let ask = feed(client_waits, &format!("nc -N {to}"));
-        assert_eq!(client.ask(&ask).unwrap().trim(), "2000000", "{to}");
-        assert_eq!(serving.wait(SOON).unwrap().stdout.trim(), "2000000", "{to}");
-    }
+    let serve = format!("head -c 2000000 /dev/zero | nc -l -N {NETCAT} | wc -c");
+    let mut serving = server.cmd("sh").args(["-c", &serve]).show(Show::Nothing).spawn().unwrap();
+    let listens = || server.ask(&format!("ss -Htln sport = {NETCAT}")).is_ok_and(|line| !line.is_empty());
+    server.wait_until("nc listens", SOON, listens).unwrap();
+    let ask = format!("(sleep 1; head -c 2000000 /dev/zero) | nc -N {to} | wc -c");
+    assert_eq!(client.ask(&ask).unwrap().trim(), "2000000", "{to}");
+    assert_eq!(serving.wait(SOON).unwrap().stdout.trim(), "2000000", "{to}");
 }
