@@ -15,7 +15,7 @@ pub fn markdown(run: &Run) -> String {
     text += &versions(run);
     text += &goal_table(run);
     for &profile in Profile::value_variants() {
-        text += &profile_table(run, profile);
+        text += &profile_tables(run, profile);
     }
     text += &congestion_table(run);
     text += &failures(run);
@@ -50,31 +50,67 @@ fn goal_table(run: &Run) -> String {
     if text.len() == empty { String::new() } else { text + "\n" }
 }
 
-fn profile_table(run: &Run, profile: Profile) -> String {
+/// Columns that are read together; one table for each.
+const GROUPS: [&[Metric]; 3] = [
+    &[Metric::Tcp1, Metric::Tcp4, Metric::Reverse, Metric::Udp, Metric::Retransmits, Metric::QueueDrops],
+    &[
+        Metric::IdleAvg,
+        Metric::IdleP50,
+        Metric::IdleP99,
+        Metric::LoadedAvg,
+        Metric::LoadedP50,
+        Metric::LoadedP99,
+        Metric::LoadedLoss,
+    ],
+    &[
+        Metric::DaemonCpu,
+        Metric::RelayCpu,
+        Metric::MachineCpu,
+        Metric::RssIdle,
+        Metric::RssPeak,
+        Metric::Start,
+        Metric::Binary,
+    ],
+];
+
+fn profile_tables(run: &Run, profile: Profile) -> String {
     let subjects = run.subjects(profile);
     if subjects.is_empty() {
         return String::new();
     }
+    let tables = GROUPS.map(|metrics| group_table(run, profile, &subjects, metrics));
+    format!("### {}: {}\n\n{}", profile.name(), profile.text(), tables.concat())
+}
+
+fn group_table(run: &Run, profile: Profile, subjects: &[Subject], metrics: &[Metric]) -> String {
     let spread = |subject, metric| Spread::of(&run.values(profile, subject, metric));
     let measured = |metric: &&Metric| subjects.iter().any(|&subject| spread(subject, **metric).is_some());
-    let metrics: Vec<Metric> = Metric::value_variants().iter().filter(measured).copied().collect();
-    let mut text = format!("### {}: {}\n\n| subject |", profile.name(), profile.text());
-    metrics.iter().for_each(|metric| text += &format!(" {} |", metric.text()));
-    text += "\n|---|";
-    metrics.iter().for_each(|_| text += "---|");
-    for &subject in &subjects {
-        let _ = write!(text, "\n| {} |", subject.name());
-        for &metric in &metrics {
+    let metrics: Vec<Metric> = metrics.iter().filter(measured).copied().collect();
+    if metrics.is_empty() {
+        return String::new();
+    }
+    let titles: Vec<String> = metrics.iter().map(|metric| metric.text()).collect();
+    let mut text = format!("| subject | {} |\n|---|{}", titles.join(" | "), "---|".repeat(metrics.len()));
+    for &subject in subjects {
+        let cells = metrics.iter().map(|&metric| {
             let cell = spread(subject, metric).map(cell).unwrap_or_default();
-            let share = (metric == Metric::Tcp1 && subject != Subject::Raw)
-                .then(|| Some(spread(subject, metric)?.median / spread(Subject::Raw, metric)?.median))
-                .flatten()
-                .map(|share| format!(" ×{}", number(share)))
-                .unwrap_or_default();
-            let _ = write!(text, " {cell}{share} |");
-        }
+            cell + &share_of_raw(run, profile, subject, metric)
+        });
+        let _ = write!(text, "\n| {} | {} |", subject.name(), cells.collect::<Vec<_>>().join(" | "));
     }
     text + "\n\n"
+}
+
+/// " ×0.4" behind a throughput.
+fn share_of_raw(run: &Run, profile: Profile, subject: Subject, metric: Metric) -> String {
+    let is_throughput = matches!(metric, Metric::Tcp1 | Metric::Tcp4 | Metric::Reverse | Metric::Udp);
+    let median = |subject| Spread::of(&run.values(profile, subject, metric)).map(|spread| spread.median);
+    match (median(subject), median(Subject::Raw)) {
+        (Some(own), Some(raw)) if is_throughput && subject != Subject::Raw => {
+            format!(" ×{}", number(own / raw))
+        }
+        _ => String::new(),
+    }
 }
 
 fn cell(spread: Spread) -> String {
