@@ -45,7 +45,7 @@ struct World {
     arrived: Vec<u32>,
     /// Frames that could not be kept, since too much was on the way.
     overflowed: bool,
-    /// The queue in front of the paths was full: what was oldest in it gave way.
+    /// The queue in front of the paths was full or stood for too long: what was oldest in it gave way.
     full: bool,
 }
 
@@ -136,8 +136,9 @@ impl World {
         let before = self.lane.unacknowledged();
         let mut writer = FrameWriter::new();
         let stale = self.lane.drain_into(&mut writer, FAR, self.now).dropped();
-        // Packets that the queue drops for their age are another matter.
-        self.overflowed |= stale > 0 || before + writer.as_bytes().len() > retained::MAX_BYTES;
+        // Packets that the queue drops, for their age or their number, are another matter.
+        self.full |= stale > 0;
+        self.overflowed |= before + writer.as_bytes().len() > retained::MAX_BYTES;
         let path = &mut self.paths[self.active];
         if !writer.is_empty() && !path.cut {
             path.stream.push_back(writer.as_bytes().to_vec());
