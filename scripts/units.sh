@@ -39,8 +39,7 @@ boot() { # in the namespaces: DIR holds the program, and takes the file system
 }
 
 check() { # inside: installs both units and looks at what systemd makes of them
-  local homes=/home home config relay=/var/lib/peerup-relay id relay_id
-  home=$homes/peerup-test
+  local home=/home/peerup-test config relay=/var/lib/peerup-relay id relay_id
   config=$home/.config/peerup/config.yaml
   ip link add lan0 type veth peer name lan1
   ip addr add 192.0.2.5/24 dev lan0
