@@ -39,13 +39,13 @@ boot() { # in the namespaces: DIR holds the program, and takes the file system
 }
 
 check() { # inside: installs both units and looks at what systemd makes of them
-  local home=/home/peerup-test config relay=/var/lib/peerup-relay id relay_id
+  local home=/var/lib/peerup-test relay=/var/lib/peerup-relay config id relay_id
   config=$home/.config/peerup/config.yaml
   ip link add lan0 type veth peer name lan1
   ip addr add 192.0.2.5/24 dev lan0
   ip link set lan0 up
   ip link set lan1 up
-  useradd --create-home peerup-test
+  useradd --create-home --home-dir "$home" peerup-test
   useradd --system --create-home --home-dir "$relay" peerup
   cd /tmp
   as() { local user=$1; shift; runuser -u "$user" -- env HOME="$(getent passwd "$user" | cut -d: -f6)" "$@"; }
