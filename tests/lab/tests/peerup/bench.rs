@@ -9,7 +9,7 @@ use serde_json::Value;
 #[test]
 fn the_bench_measures_the_link_and_peerup_in_turns_and_reports_both() {
     let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench");
-    let words = "run --subjects raw,peerup --profiles cable --figures tcp1 --rounds 1 --seconds 1 --out";
+    let words = "run --subjects raw,peerup --profiles cable --figures tcp1 --rounds 1 --seconds 2 --out";
     let said = bench(&words.split(' ').chain([out.to_str().unwrap()]).collect::<Vec<_>>());
     let run: Value = serde_json::from_str(&read(&out.join("run.json"))).unwrap();
     assert_eq!(run["failures"], Value::Array(Vec::new()), "{said}");

@@ -138,7 +138,8 @@ fn or_else<T: Clone>(said: &mut Vec<T>, otherwise: &[T]) {
 
 fn run(options: Options) -> Result<()> {
     require_tun()?;
-    ensure!(options.rounds > 0 && options.seconds > 0, "nothing to measure in 0 rounds or 0 seconds");
+    ensure!(options.rounds > 0, "nothing to measure in 0 rounds");
+    ensure!(options.seconds >= 2, "a flow of less than two seconds has no load to speak of");
     std::fs::create_dir_all(&options.out).with_context(|| format!("making {}", options.out.display()))?;
     let programs = options.programs.programs();
     let mut bench = Bench {
