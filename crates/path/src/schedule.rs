@@ -50,6 +50,12 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Backoff<T> {
         self.due = Some(now + doubled.min(self.cap).mul_f64(dice.spread()));
     }
 
+    /// Plans the next attempt as far from `now` as it was to be from the last one: somebody else made one.
+    pub fn defer(&mut self, now: T, dice: &mut Dice) {
+        let wait = self.first.saturating_mul(1 << self.attempts.saturating_sub(1).min(16));
+        self.due = Some(now + wait.min(self.cap).mul_f64(dice.spread()));
+    }
+
     /// Nothing is planned until [`hasten`](Self::hasten).
     pub fn rest(&mut self) {
         self.attempts = 0;

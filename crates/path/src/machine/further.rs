@@ -70,10 +70,11 @@ impl Machine {
         self.punch.hasten(now);
     }
 
-    /// The peer asks for our addresses: its attempt is ours, too.
+    /// The peer asks for our addresses: its attempt is ours, too. It may have a reason of its own, so it is none to wait
+    /// longer than before.
     pub(super) fn looked_further(&mut self, now: Moment) {
         if self.further.due().is_some() {
-            self.further.attempted(now, &mut self.dice);
+            self.further.defer(now, &mut self.dice);
         }
     }
 

@@ -234,8 +234,8 @@ fn switched(pair: &Pair, obstacle: Cut, better: impl Fn() -> Result<bool>) -> Re
     obstacle.restore()?;
     let deadline = Duration::from_secs(u64::from(LONGEST) / 2);
     pair.a.host().wait_until("the better path is used", deadline, || better().unwrap_or(false))?;
-    // At least 1,000 pings.
-    clock::pause(Duration::from_secs(12).saturating_sub(began.elapsed()).max(Duration::from_secs(2)));
+    // At least 1,000 pings, also on a busy machine.
+    clock::pause(Duration::from_secs(17).saturating_sub(began.elapsed()).max(Duration::from_secs(2)));
     let disorder = transfer.disorder()?.out_of_order() - before.out_of_order();
     stream.signal(Signal::SIGINT);
     let lost = gaps(&stream.wait(Duration::from_secs(5))?).len();

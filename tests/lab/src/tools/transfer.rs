@@ -78,11 +78,11 @@ impl Disorder {
         Ok(Self(counts))
     }
 
-    /// What overtook something, for the difference between two looks. On a path of less than a millisecond the kernel of
-    /// a busy machine sends segments again that were not lost, so repetitions say nothing there.
+    /// Segments of the connection that overtook others, for the difference between two looks. On a path of less than a
+    /// millisecond the kernel of a busy machine sends segments again that were not lost, so repetitions say nothing there.
     pub fn out_of_order(&self) -> u64 {
-        let repeated = ["bytes_retrans:", "dsack_dups:"];
-        self.0.iter().filter(|(name, _)| !repeated.contains(name)).map(|(_, count)| count).sum()
+        let overtaken = ["reord_seen:", "rcv_ooopack:"];
+        self.0.iter().filter(|(name, _)| overtaken.contains(name)).map(|(_, count)| count).sum()
     }
 }
 

@@ -91,14 +91,29 @@ fn slow_ipv4_beside_fast_ipv6_is_known_and_not_used() {
 
 /// Two hosts with one cable for IPv4 and another for IPv6, which are so many milliseconds long one way from host to host.
 fn with_cables(name: &str, one_way_ms: [f64; 2]) -> Pair {
-    let pair = Pair::direct(name, |lab, internet, number| {
+    let pair = Pair::new(name, Show::Command, |lab, internet, number| {
         let cable = |ms: f64| Impairment { delay_ms: ms / 2.0, ..Impairment::default() };
         let [v4, v6] = one_way_ms.map(cable);
         let host = lab.host(crate::name(number))?;
         let host = host.on_impaired(internet, &format!("203.0.113.2{number}"), v4)?;
         host.on_impaired(internet, &format!("2001:db8::2{number}"), v6)
     });
-    pair.unwrap()
+    let pair = pair.unwrap();
+    pair.pair().unwrap();
+    for (node, number) in [(&pair.a, 1), (&pair.b, 2)] {
+        // These cables end in TAP devices, which look like tunnels, whose addresses are not offered.
+        let network = format!(
+            "\nnetwork:\n  listen_addresses: [/ip4/0.0.0.0/udp/24001/quic-v1, /ip4/0.0.0.0/tcp/24001, /ip6/::/udp/24001/quic-v1, \
+             /ip6/::/tcp/24001]\n  external_addresses: [/ip6/2001:db8::2{number}/udp/24001/quic-v1, \
+             /ip6/2001:db8::2{number}/tcp/24001]\n"
+        );
+        let file = node.dir().join("config.yaml");
+        let text = node.host().read(&file).unwrap();
+        node.host().write(&file, text + &network).unwrap();
+    }
+    pair.up().unwrap();
+    pair.wait_for_class("direct", DIRECT * 2).unwrap();
+    pair
 }
 
 /// Waits until `why` says this rule of a path of this family, under traffic.
@@ -112,7 +127,8 @@ fn settled(pair: &Pair, family: &str, rule: &str) -> serde_json::Value {
         paths.any(|path| path["class"] == "direct" && path["family"] == family && path["rule"] == rule)
     };
     let what = format!("{family} is {rule}");
-    pair.a.host().wait_until(&what, LOOKED_FOR, || is_said(&why())).unwrap();
+    let waited = pair.a.host().wait_until(&what, LOOKED_FOR, || is_said(&why()));
+    waited.unwrap_or_else(|error| panic!("{error:#}: {}", why()));
     why()
 }
 

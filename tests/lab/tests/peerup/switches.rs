@@ -83,14 +83,16 @@ fn from_direct_ipv4_to_ipv6_that_begins_to_work_no_ping_is_lost_and_no_segment_i
     // Nobody is told: no address changes, a filter goes.
     let transfer = transfer(&pair, 45);
     clock::pause(Duration::from_secs(3));
-    let before = transfer.disorder().unwrap().out_of_order();
+    let before = transfer.disorder().unwrap();
     let mut pings = ping(pair.a.host(), JOINER, 9000, Duration::from_millis(10)).spawn().unwrap();
     no_ipv6.restore().unwrap();
     let switched =
         pair.a.host().wait_until("IPv6 is used", LOOKED_FOR, || families() == ["ipv6", "ipv6"]).unwrap();
     println!("IPv6 {switched:?} after it began to work");
-    clock::pause(Duration::from_secs(12).saturating_sub(switched).max(Duration::from_secs(3)));
-    assert_eq!(transfer.disorder().unwrap().out_of_order(), before);
+    // A busy machine sends fewer than a hundred in a second.
+    clock::pause(Duration::from_secs(17).saturating_sub(switched).max(Duration::from_secs(5)));
+    let after = transfer.disorder().unwrap();
+    assert_eq!(after.out_of_order(), before.out_of_order(), "{before:?} {after:?}");
     pings.signal(peerup_lab::Signal::SIGINT);
     let pings = pings.wait(Duration::from_secs(5)).unwrap();
     let (lost, answered) =
