@@ -34,11 +34,15 @@ fn two_hosts_behind_one_nat_go_direct_inside_it_and_the_relay_is_outside() {
         Counters::of(home.router(), OUTSIDE).unwrap().bytes_since(&before) < 10_000
     };
     home.router().wait_until("the relay has tested the addresses", Duration::from_secs(30), calm).unwrap();
-    let before = Counters::of(home.router(), OUTSIDE).unwrap();
-    pair.a.host().run(["ping", "-q", "-c", "200", "-i", "0.01", "-s", "1000", JOINER]).unwrap();
-    // 200 kB there and 200 kB back, all of it inside; the control connections to the relay are heard outside.
-    let carried = Counters::of(home.router(), OUTSIDE).unwrap().bytes_since(&before);
-    assert!(carried < 50_000, "{carried} bytes left the house");
+    // 200 kB there and 200 kB back, all of it inside. The control connections to the relay are heard outside, and once
+    // more a test of an address may fall into the same two seconds; the pings would be there each time.
+    let leaving = || {
+        let before = Counters::of(home.router(), OUTSIDE).unwrap();
+        pair.a.host().run(["ping", "-q", "-c", "200", "-i", "0.01", "-s", "1000", JOINER]).unwrap();
+        Counters::of(home.router(), OUTSIDE).unwrap().bytes_since(&before)
+    };
+    let carried: Vec<u64> = (0..3).map(|_| leaving()).collect();
+    assert!(carried.iter().any(|bytes| *bytes < 50_000), "{carried:?} bytes left the house");
 }
 
 #[test]
