@@ -93,18 +93,22 @@ impl Peer {
 
     /// Packets take `path`, and datagrams that of `beside`.
     pub fn switch(&self, path: Option<PathId>, beside: Option<PathId>, now: Instant) {
-        if let Some(before) = self.beside.replace(beside).filter(|before| beside != Some(*before)) {
+        let before = self.beside.replace(beside);
+        if let Some(before) = before.filter(|_| before != beside) {
             self.outlet(before, |outlet| outlet.stand_alone(false));
         }
-        if let Some(beside) = beside {
-            self.outlet(beside, |outlet| outlet.stand_alone(path != Some(beside)));
+        if let Some(new) = beside {
+            self.outlet(new, |outlet| outlet.stand_alone(path != beside));
         }
-        let changed = self.active.replace(path) != path;
-        if changed {
-            self.lane.borrow_mut().switch(path, now);
-            self.carriers.borrow_mut().path_changed(now);
+        if let Some(new) = beside.filter(|_| before != beside) {
+            self.outlet(new, |outlet| outlet.unheard.heard());
         }
-        for path in [path, beside].into_iter().flatten() {
+        if self.active.replace(path) == path {
+            return;
+        }
+        self.lane.borrow_mut().switch(path, now);
+        self.carriers.borrow_mut().path_changed(now);
+        if let Some(path) = path {
             self.outlet(path, |outlet| outlet.unheard.heard());
         }
     }
