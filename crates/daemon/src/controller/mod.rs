@@ -414,6 +414,10 @@ impl Controller {
         if counters.marked.get() > 0 {
             tracing::info!(packets = counters.marked.get(), "packets marked for congestion");
         }
+        let (sent, received) = (counters.datagrams_sent.get(), counters.datagrams_received.get());
+        if sent + received > 0 {
+            tracing::info!(sent, received, "packets as datagrams");
+        }
         let (resent, duplicates, waited) =
             (counters.resent.get(), counters.duplicates.get(), counters.reordered.get());
         if resent + duplicates + waited > 0 {
