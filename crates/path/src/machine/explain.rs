@@ -230,17 +230,7 @@ impl Machine {
         if relayed || self.active.is_none() {
             return self.blocking(now).map(|blocking| blocking.text);
         }
-        match self.reason {
-            Some(reason @ (Reason::Faster | Reason::LessLoss)) => Some(reason.as_str().to_owned()),
-            Some(
-                Reason::FirstPath
-                | Reason::BetterPath
-                | Reason::BetterCarrier
-                | Reason::PathClosed
-                | Reason::PathDead,
-            )
-            | None => None,
-        }
+        self.reason.filter(|_| self.won_by_measure()).map(|reason| reason.as_str().to_owned())
     }
 }
 
