@@ -1,12 +1,14 @@
 //! Our own underlay addresses, as candidates for a punch (RFC 8445 words: host and server-reflexive candidates).
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
 };
 
 use peerup_path::{Group, MAX_CANDIDATES, dialable, group};
-use peerup_types::{Multiaddr, NatMapping, PeerId, Protocol};
+use peerup_types::{Multiaddr, NatMapping, PathId, PeerId, Protocol};
+
+use crate::observed::Observed;
 
 #[derive(Debug, Default)]
 pub struct OwnAddresses {
@@ -16,8 +18,7 @@ pub struct OwnAddresses {
     mapped: Vec<Multiaddr>,
     /// Listen addresses per interface, as the swarm reports them.
     host: BTreeSet<Multiaddr>,
-    /// What each relay saw us as, per transport and family.
-    observed: BTreeMap<(PeerId, Group), Multiaddr>,
+    observed: Observed,
 }
 
 impl OwnAddresses {
@@ -47,20 +48,28 @@ impl OwnAddresses {
         news
     }
 
-    /// Takes what `relay` observed; `true` when it is news.
-    pub fn observed(&mut self, relay: PeerId, address: &Multiaddr) -> bool {
-        let Some(group) = group(address) else { return false };
-        self.observed.insert((relay, group), address.clone()).as_ref() != Some(address)
+    /// Takes what `relay` observed on a connection; `true` when it is news.
+    pub fn observed(&mut self, relay: PeerId, path: PathId, address: &Multiaddr) -> bool {
+        self.observed.add(relay, path, address)
     }
 
     pub fn forget_relay(&mut self, relay: &PeerId) {
-        self.observed.retain(|(of, _), _| of != relay);
+        self.observed.forget(relay);
+    }
+
+    pub fn closed(&mut self, path: PathId) {
+        self.observed.closed(path);
+    }
+
+    /// The host may be somewhere else.
+    pub fn moved(&mut self) {
+        self.observed.moved();
     }
 
     /// The best few: what the operator said, what NATs map, then what interfaces have.
     pub fn candidates(&self) -> Vec<Multiaddr> {
         let mut seen = BTreeSet::new();
-        let outside = self.external.iter().chain(&self.mapped).chain(self.observed.values());
+        let outside = self.external.iter().chain(&self.mapped).chain(self.observed.addresses());
         let all = outside.chain(&self.host);
         all.filter(|address| seen.insert(*address)).take(MAX_CANDIDATES).cloned().collect()
     }
@@ -79,7 +88,7 @@ impl OwnAddresses {
     /// Listen addresses with an IP address that an observer saw: nothing translates between them.
     pub(crate) fn public(&self) -> impl Iterator<Item = &Multiaddr> {
         let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();
-        self.host.iter().filter(move |own| self.observed.values().any(|seen| same_ip(own, seen)))
+        self.host.iter().filter(move |own| self.observed.addresses().any(|seen| same_ip(own, seen)))
     }
 
     /// Whether an interface has the IP address of `address`: nothing translates on the way there.
@@ -89,7 +98,7 @@ impl OwnAddresses {
     }
 
     pub fn observed_addresses(&self) -> impl Iterator<Item = &Multiaddr> {
-        self.observed.values()
+        self.observed.addresses()
     }
 
     /// Internet addresses of this host's interfaces, of one family, each once.
@@ -101,8 +110,8 @@ impl OwnAddresses {
     /// How our NAT maps ports, from what several relays saw of one socket: the same port for all of them, or another
     /// one for each.
     pub fn mapping(&self) -> NatMapping {
-        let is_mapped = |group: &Group, address: &Multiaddr| *group == Group::QuicV4 && is_global(address);
-        let mapped = self.observed.iter().filter(|((_, group), address)| is_mapped(group, address));
+        let mapped =
+            self.observed.iter().filter(|(group, address)| *group == Group::QuicV4 && is_global(address));
         let seen: Vec<&Multiaddr> = mapped.map(|(_, address)| address).collect();
         // A host may have several ways to the internet; only ports of one address can be compared.
         let same_ip = |a: &Multiaddr, b: &Multiaddr| a.iter().next() == b.iter().next();
@@ -162,8 +171,8 @@ mod tests {
         own.listening(addr("/ip4/192.168.1.5/udp/4001/quic-v1"));
         own.listening(addr("/ip4/127.0.0.1/udp/4001/quic-v1"));
         let mapped = addr("/ip4/198.51.100.7/udp/14001/quic-v1");
-        assert!(own.observed(PeerId::random(), &mapped));
-        own.observed(PeerId::random(), &mapped);
+        assert!(own.observed(PeerId::random(), PathId(1), &mapped));
+        own.observed(PeerId::random(), PathId(2), &mapped);
         let expected = [addr("/ip4/203.0.113.9/tcp/4001"), mapped, addr("/ip4/192.168.1.5/udp/4001/quic-v1")];
         assert_eq!(own.candidates(), expected);
     }
@@ -178,15 +187,5 @@ mod tests {
         assert_eq!(own.candidates(), [mapped, addr("/ip4/192.168.1.5/udp/4001/quic-v1")]);
         assert!(own.mapped(Vec::new()));
         assert_eq!(own.candidates().len(), 1);
-    }
-
-    #[test]
-    fn a_relay_that_moves_our_mapping_replaces_its_older_observation() {
-        let (mut own, relay) = (OwnAddresses::default(), PeerId::random());
-        own.observed(relay, &addr("/ip4/198.51.100.7/udp/14001/quic-v1"));
-        own.observed(relay, &addr("/ip4/198.51.100.7/udp/15001/quic-v1"));
-        assert_eq!(own.candidates(), [addr("/ip4/198.51.100.7/udp/15001/quic-v1")]);
-        own.forget_relay(&relay);
-        assert!(own.candidates().is_empty());
     }
 }

@@ -15,6 +15,7 @@ mod dials;
 mod follow;
 mod hello;
 mod node;
+mod observed;
 mod peer_relays;
 mod reached;
 mod relaying;

@@ -38,6 +38,7 @@ impl Node {
     pub fn handle_closed(&mut self, path: PathId, now: Instant) {
         let Some(Known { peer, .. }) = self.paths.remove(&path) else { return };
         self.reached.handle_closed(path, now);
+        self.addresses.closed(path);
         if self.peer_relays.handle_closed(path).is_some_and(|peer| !self.relays.contains_key(&peer)) {
             // What the peer saw us as was true for this connection.
             self.addresses.forget_relay(&peer);
@@ -71,10 +72,11 @@ impl Node {
         self.settle(now);
     }
 
-    /// identify finished with a relay or a member that relays: `observed` is how it sees us.
+    /// identify finished on a connection to a relay or a member that relays: `observed` is how it sees us.
     pub fn handle_identified(
         &mut self,
         peer: PeerId,
+        path: PathId,
         listen: &[Multiaddr],
         observed: &Multiaddr,
         now: Instant,
@@ -84,7 +86,7 @@ impl Node {
         } else if !self.peer_relays.offers(&peer) {
             return;
         }
-        if self.addresses.observed(peer, observed) {
+        if self.addresses.observed(peer, path, observed) {
             self.tell_mapping(now);
             self.actions.push_back(Action::Candidate(observed.clone()));
             self.retry_direct(now);
@@ -264,6 +266,7 @@ impl Node {
     }
 
     pub(crate) fn network_changed(&mut self, now: Instant) {
+        self.addresses.moved();
         for relay in self.relays.values_mut() {
             relay.handle_network_changed(now);
         }

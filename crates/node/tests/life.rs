@@ -396,7 +396,7 @@ impl Story {
         self.node.handle_timeout(self.now, UNIX);
         let opened = Opened { path: PathId(90), kind: DIRECT, remote: address, relay: None, outbound: true };
         self.node.handle_opened(peer(RELAY), opened, self.now);
-        self.node.handle_identified(peer(RELAY), &[], &observed(), self.now);
+        self.node.handle_identified(peer(RELAY), PathId(90), &[], &observed(), self.now);
         self.node.handle_reserved(peer(RELAY), self.now);
         self.drain()
     }

@@ -13,7 +13,7 @@ use peerup_types::{Multiaddr, PathId, PeerId};
 
 use crate::{
     candidate::{Group, group},
-    schedule::{Backoff, Dice},
+    schedule::{Backoff, DIAL_PATIENCE, Dice},
 };
 
 /// First wait after a loss: a relay that restarts needs a moment.
@@ -61,6 +61,9 @@ pub struct Reservation {
     /// Attempts that came to nothing since a reservation was held.
     failures: u32,
     connections: BTreeMap<PathId, Option<Group>>,
+    /// What is being dialed, and since when. A second connection beside one that is about to be there would leave from
+    /// another port, and what the relay sees of that is of no use.
+    dialing: BTreeMap<Group, Instant>,
     retry: Backoff<Instant>,
     deadline: Option<Instant>,
     complete_at: Option<Instant>,
@@ -83,6 +86,7 @@ impl Reservation {
             wanted: true,
             failures: 0,
             connections: BTreeMap::new(),
+            dialing: BTreeMap::new(),
             retry,
             deadline: None,
             complete_at: None,
@@ -136,6 +140,9 @@ impl Reservation {
     /// A connection to the relay is up on `address`.
     pub fn handle_connected(&mut self, path: PathId, address: &Multiaddr) {
         self.connections.insert(path, group(address));
+        if let Some(group) = group(address) {
+            self.dialing.remove(&group);
+        }
     }
 
     /// identify finished on a connection to the relay, so our observed address is known. `listen` are the relay's
@@ -244,7 +251,8 @@ impl Reservation {
         }
         self.state = ReservationState::Connecting;
         self.deadline = Some(now + ANSWER_DEADLINE);
-        self.dial(|_| true);
+        self.dialing.clear();
+        self.dial(|_| true, now);
     }
 
     fn request(&mut self, now: Instant) {
@@ -271,12 +279,14 @@ impl Reservation {
     fn dial_missing(&mut self, now: Instant) {
         self.complete_at = Some(now + COMPLETE_EVERY);
         let connected: Vec<Group> = self.connections.values().flatten().copied().collect();
-        self.dial(|group| !connected.contains(&group));
+        self.dialing.retain(|_, since| *since + DIAL_PATIENCE > now);
+        let dialing = self.dialing.clone();
+        self.dial(|group| !connected.contains(&group) && !dialing.contains_key(&group), now);
     }
 
     /// One dial per transport and family, so that success of one does not cancel the others. Names cannot be told
     /// apart before they are resolved and go together.
-    fn dial(&mut self, wanted: impl Fn(Group) -> bool) {
+    fn dial(&mut self, wanted: impl Fn(Group) -> bool, now: Instant) {
         let mut named = Vec::new();
         let mut grouped: BTreeMap<Group, Vec<Multiaddr>> = BTreeMap::new();
         for address in &self.addresses {
@@ -287,6 +297,7 @@ impl Reservation {
                 None => {}
             }
         }
+        self.dialing.extend(grouped.keys().map(|group| (*group, now)));
         let lists = grouped.into_values().chain([named]).filter(|list| !list.is_empty());
         let relay = self.relay;
         self.actions.extend(lists.map(|addresses| RelayAction::Dial { relay, addresses }));
@@ -343,6 +354,22 @@ mod tests {
         machine.handle_identified(&[tcp(), quic(), elsewhere], now);
         let relay = machine.relay();
         assert!(drain(&mut machine).contains(&RelayAction::Dial { relay, addresses: vec![quic()] }));
+    }
+
+    #[test]
+    fn a_transport_that_is_being_dialed_is_not_dialed_beside() {
+        let now = Instant::now();
+        let mut machine = Reservation::new(PeerId::random(), vec![tcp(), quic()], 7, now);
+        machine.handle_timeout(now);
+        assert_eq!(drain(&mut machine).len(), 2);
+        machine.handle_connected(PathId(1), &quic());
+        machine.handle_identified(&[], now);
+        let dials = |actions: Vec<RelayAction>| {
+            actions.into_iter().filter(|action| matches!(action, RelayAction::Dial { .. })).count()
+        };
+        assert_eq!(dials(drain(&mut machine)), 0);
+        machine.handle_identified(&[], now + DIAL_PATIENCE);
+        assert_eq!(dials(drain(&mut machine)), 1, "that dial came to nothing");
     }
 
     #[test]

@@ -5,6 +5,9 @@ use std::{ops::Add, time::Duration};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
+/// What a dial gets before its silence counts as an answer; transports give up after about this time.
+pub const DIAL_PATIENCE: Duration = Duration::from_secs(6);
+
 /// Doubles from `first` to `cap`; every wait is spread by ±25 % so that peers do not act in step. `T` is a point in
 /// time.
 #[derive(Debug, Clone, Serialize, Deserialize)]

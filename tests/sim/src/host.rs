@@ -605,7 +605,7 @@ impl World {
             }
             Message::Identify { observed } => {
                 let listen = self.hosts[other.0].listen_addresses();
-                self.tell(host, |node, now, _| node.handle_identified(peer, &listen, &observed, now));
+                self.tell(host, |node, now, _| node.handle_identified(peer, path, &listen, &observed, now));
             }
             Message::Reserved => self.tell(host, |node, now, _| node.handle_reserved(peer, now)),
             Message::Offer { dial, leg } => self.transmit(end, Message::Accept { dial, leg }),

@@ -50,16 +50,16 @@ impl Controller {
             }
             Event::ReservationLost { relay } => self.node.handle_reservation_lost(relay, now),
             Event::Identified { peer, path, agent, listen, observed } => {
-                if let Some(known) = path.and_then(|path| self.paths.get_mut(&path)) {
+                // A connection that is gone already tells nothing that lasts.
+                let Some(path) = path else { return };
+                if let Some(known) = self.paths.get_mut(&path) {
                     known.agent = Some(agent);
                 }
-                if path.is_some_and(|path| self.node.handle_seen_as(path, &observed)) {
-                    tracing::debug!(%peer, ?path, %observed, "a peer came unasked: the address is reachable");
+                if self.node.handle_seen_as(path, &observed) {
+                    tracing::debug!(%peer, %path, %observed, "a peer came unasked: the address is reachable");
                 }
-                self.node.handle_identified(peer, &listen, &observed, now);
-                if let Some(path) = path {
-                    self.observe_path(path, Some(&observed));
-                }
+                self.node.handle_identified(peer, path, &listen, &observed, now);
+                self.observe_path(path, Some(&observed));
             }
             Event::Discovered { peer, address } => self.on_discovered(peer, address),
             Event::Found { peer, address } => self.on_dht_found(peer, address),

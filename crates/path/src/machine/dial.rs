@@ -10,6 +10,7 @@ use crate::{
     action::{Action, Role},
     candidate::{Group, group},
     moment::Moment,
+    schedule::DIAL_PATIENCE,
 };
 
 /// RFC 8305 (happy eyeballs) in our order: what needs no NAT first, then IPv4 through NATs, then TCP, which is wanted
@@ -23,8 +24,6 @@ const MAX_PLANNED: usize = 32;
 const MAX_TRIES: usize = 32;
 /// A connection of the wanted kind that is this young may be about to become a path.
 const OPENING: Duration = Duration::from_secs(2);
-/// What a dial gets before its silence counts as an answer; transports give up after about this time.
-pub const DIAL_PATIENCE: Duration = Duration::from_secs(6);
 /// Longer error texts are cut: they come from outside.
 const MAX_ERROR: usize = 160;
 
@@ -64,13 +63,14 @@ impl Machine {
         }
     }
 
-    /// Dials what is due, except for kinds of path that are there by now.
+    /// Dials what is due, except for kinds of path that are there by now and addresses that are being dialed: a second
+    /// connection attempt beside the first gains nothing.
     pub(super) fn dial_planned(&mut self, now: Moment) {
         let (due, later) = std::mem::take(&mut self.planned).into_iter().partition(|dial| dial.at <= now);
         self.planned = later;
         let due: Vec<Planned> = due;
         for Planned { address, role, .. } in due {
-            if !self.is_there(&address, now) {
+            if !self.is_there(&address, now) && !self.is_under_way(&address, now) {
                 self.dial(address, role, now);
             }
         }
@@ -95,6 +95,11 @@ impl Machine {
             path.ready.is_none() && path.opened.kind == kind && now.since(path.since) < OPENING
         };
         self.has_good(kind) || self.paths.values().any(opening)
+    }
+
+    pub(super) fn is_under_way(&self, address: &Multiaddr, now: Moment) -> bool {
+        let pending = |tried: &&Try| tried.outcome == Outcome::Pending && now.since(tried.at) < DIAL_PATIENCE;
+        self.tries.get(address).filter(pending).is_some()
     }
 
     pub(super) fn note_success(&mut self, remote: &Multiaddr) {

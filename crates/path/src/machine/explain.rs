@@ -4,7 +4,7 @@ use peerup_types::PathClass;
 
 use super::{
     Machine,
-    dial::{DIAL_PATIENCE, Outcome},
+    dial::Outcome,
     path::Path,
     punch::SPACING,
     select::{KEEP, TAKE},
@@ -17,6 +17,7 @@ use crate::{
     },
     liveness::{LOSS_PROBES, LOSS_WINDOW},
     moment::Moment,
+    schedule::DIAL_PATIENCE,
 };
 
 impl Machine {

@@ -25,8 +25,13 @@ pub const FIRST: Duration = Duration::from_secs(2);
 const CAP: Duration = Duration::from_secs(60);
 /// Between attempts that cannot succeed unless the network changed unnoticed.
 const HOPELESS: Duration = Duration::from_secs(600);
-/// A punch that somebody else started a moment ago is given this time before another one.
-pub const SPACING: Duration = Duration::from_secs(5);
+/// A punch that either side started a moment ago is given this time before another one.
+pub const SPACING: Duration = Duration::from_secs(2);
+/// Every request makes us dial what the peer names: once in a while is enough for an honest one. Less than what the peer
+/// leaves between its requests, because they do not all travel equally long.
+const ANSWER_SPACING: Duration = Duration::from_secs(1);
+/// An answer that is later than this would make us dial when the peer has given up.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// The side with the larger peer ID starts its scheduled attempts this much later, so that the other goes first.
 const POLITENESS: Duration = Duration::from_millis(700);
 /// Ports guessed in one attempt, and attempts with guesses. Each guess is a dial of a few packets.
@@ -151,6 +156,9 @@ impl Machine {
     }
 
     /// The peer asks to punch and offers its addresses: answer, and dial when the answer is there.
+    ///
+    /// Who asks is the dialer of TCP's simultaneous open. Where both ask at once both would answer and both listen, so the
+    /// request of the side that goes first is the one that counts.
     pub(super) fn punch_requested(
         &mut self,
         path: PathId,
@@ -160,17 +168,18 @@ impl Machine {
         now: Moment,
     ) {
         let Some(relayed) = self.paths.get(&path) else { return };
-        // Every request makes us dial what the peer names: once in a while is enough for an honest one.
-        if self.punch.last_answered.is_some_and(|at| at + SPACING > now) {
+        let asked = self.punch.awaited.is_some() && self.punch.last.is_some_and(|at| at + SPACING > now);
+        if (asked && self.first) || self.punch.last_answered.is_some_and(|at| at + ANSWER_SPACING > now) {
             return;
         }
+        self.punch.awaited = None;
         self.punch.last_answered = Some(now);
         let travel = relayed.live.rtt.smoothed().unwrap_or_default() / 2;
         self.actions.push_back(Action::ReplyPunch { path, attempt });
         self.learn_mapping(mapping);
         self.punched(now);
         self.looked_further(now);
-        let targets = self.targets(offered);
+        let targets = self.targets(offered, now);
         self.plan(targets, Role::Listener, now + travel);
     }
 
@@ -182,14 +191,14 @@ impl Machine {
         mapping: NatMapping,
         now: Moment,
     ) {
-        // An answer that nobody asked for, or that is late, would make us dial on the peer's schedule alone.
-        let timely = self.punch.last.is_some_and(|at| at + SPACING >= now);
+        // An answer that nobody asked for would make us dial on the peer's schedule alone.
+        let timely = self.punch.last.is_some_and(|at| at + ANSWERED_WITHIN >= now);
         if self.punch.awaited != Some(attempt) || !timely {
             return;
         }
         self.punch.awaited = None;
         self.learn_mapping(mapping);
-        let targets = self.targets(offered);
+        let targets = self.targets(offered, now);
         self.plan(targets, Role::Dialer, now);
         if self.punch.is_hopeless() {
             self.punch.hasten(now);
@@ -216,7 +225,7 @@ impl Machine {
     }
 
     /// Which of the offered addresses to dial, and which ports to guess.
-    fn targets(&mut self, offered: &[Multiaddr]) -> Vec<Multiaddr> {
+    fn targets(&mut self, offered: &[Multiaddr], now: Moment) -> Vec<Multiaddr> {
         let offered = offered.iter().filter(|address| dialable(address)).take(MAX_CANDIDATES);
         if self.punch.both_symmetric() {
             // What needs no NAT may still work.
@@ -224,8 +233,9 @@ impl Machine {
         }
         let mut targets: Vec<Multiaddr> = offered.cloned().collect();
         if self.punch.guesses_ports() && self.punch.guessed < GUESSING {
-            self.punch.guessed += 1;
-            let guesses = guess_ports(&targets);
+            let fresh = |guess: &Multiaddr| !self.is_under_way(guess, now);
+            let guesses: Vec<Multiaddr> = guess_ports(&targets).into_iter().filter(fresh).collect();
+            self.punch.guessed += u32::from(!guesses.is_empty());
             targets.extend(guesses);
         }
         targets

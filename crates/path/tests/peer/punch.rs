@@ -5,7 +5,7 @@ use std::time::Duration;
 use peerup_path::{Action, Role};
 use peerup_types::{NatMapping, PathId};
 
-use crate::{DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, addresses};
+use crate::{DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, addresses, ordered_peers};
 
 #[test]
 fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
@@ -77,19 +77,79 @@ fn a_peer_that_asks_for_one_punch_after_another_is_answered_once_in_a_while() {
     assert_eq!(answers, 1);
 }
 
-#[test]
-fn only_the_first_answer_to_a_punch_request_starts_dials() {
-    let mut story = Story::with_ready([(1, RELAYED)]);
-    let attempt = loop {
+/// Runs until the punch is asked for; says which attempt it is.
+fn asked(story: &mut Story) -> u32 {
+    loop {
         story.now = story.peer.poll_timeout().expect("a timeout").max(story.now);
         let asked = story.run_timeout().into_iter().find_map(|action| match action {
             Action::RequestPunch { attempt, .. } => Some(attempt),
             _ => None,
         });
         if let Some(attempt) = asked {
-            break attempt;
+            return attempt;
         }
-    };
+    }
+}
+
+/// The roles of TCP dials in the next quarter of a second.
+fn tcp_roles(story: &mut Story) -> Vec<Role> {
+    story.advance(Duration::from_millis(250));
+    let roles = story.drain().into_iter().filter_map(|action| match action {
+        Action::Dial { role, .. } => Some(role),
+        _ => None,
+    });
+    roles.collect()
+}
+
+#[test]
+fn of_two_requests_that_cross_the_one_of_the_smaller_peer_counts_for_both() {
+    let offered = addresses(["/ip4/198.51.100.7/tcp/4001"]);
+    let (small, large) = ordered_peers();
+    for (own, other, role) in [(small, large, Role::Dialer), (large, small, Role::Listener)] {
+        let mut story = Story::between(own, other);
+        story.open(1, RELAYED);
+        story.peer.handle_ready(PathId(1), story.now);
+        let attempt = asked(&mut story);
+        story.now += Duration::from_millis(20);
+        story.peer.handle_punch_request(PathId(1), 9, &offered, NatMapping::Unknown, story.now);
+        story.now += Duration::from_millis(20);
+        story.peer.handle_punch_reply(attempt, &offered, NatMapping::Unknown, story.now);
+        assert_eq!(tcp_roles(&mut story), [role]);
+    }
+}
+
+#[test]
+fn a_request_that_comes_a_little_sooner_after_the_last_one_than_it_was_sent_is_answered() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1"]);
+    for attempt in 0..3 {
+        story.peer.handle_punch_request(PathId(1), attempt, &offered, NatMapping::Unknown, story.now);
+        assert!(story.drain().contains(&Action::ReplyPunch { path: PathId(1), attempt }));
+        story.now += Duration::from_millis(1_990);
+    }
+}
+
+#[test]
+fn an_address_that_is_being_dialed_is_not_dialed_again() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let offered = addresses(["/ip4/198.51.100.7/tcp/4001"]);
+    let mut dials = 0;
+    for attempt in 0..5 {
+        story.peer.handle_punch_request(PathId(1), attempt, &offered, NatMapping::Unknown, story.now);
+        dials += tcp_roles(&mut story).len();
+        story.now += Duration::from_secs(1);
+    }
+    assert_eq!(dials, 1);
+    let address = offered[0].clone();
+    story.peer.handle_dial_failed(address, "refused".to_owned(), story.now);
+    story.peer.handle_punch_request(PathId(1), 9, &offered, NatMapping::Unknown, story.now);
+    assert_eq!(tcp_roles(&mut story), [Role::Listener]);
+}
+
+#[test]
+fn only_the_first_answer_to_a_punch_request_starts_dials() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let attempt = asked(&mut story);
     let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1"]);
     story.peer.handle_punch_reply(attempt, &offered, NatMapping::Unknown, story.now);
     story.advance(Duration::from_millis(50));

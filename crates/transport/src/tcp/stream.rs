@@ -31,12 +31,19 @@ const ASK_AFTER: Duration = Duration::from_secs(240);
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 const ASK_TIMES: u32 = 4;
 
+/// What a handshake that comes to nothing may write. A connection that ends before it wrote more is reset: closed in order,
+/// its pair of addresses and ports would be blocked for the minute of TIME-WAIT (RFC 9293 §3.6.1), and a hole is punched
+/// from the same port to the same port each time.
+const HANDSHAKE: u64 = 3 * 1024;
+
 /// A TCP connection that picks its congestion control by what the path is like.
 pub struct TunedStream {
     stream: TcpStream,
     policy: Policy,
     written: u64,
     look_at: u64,
+    /// Whether closing it would send a reset.
+    abortive: bool,
 }
 
 impl TunedStream {
@@ -47,7 +54,8 @@ impl TunedStream {
         if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
             tracing::debug!(%error, "the kernel does not ask whether the peer is there");
         }
-        let mut tuned = Self { stream, policy: Policy::default(), written: 0, look_at: 0 };
+        let mut tuned = Self { stream, policy: Policy::default(), written: 0, look_at: 0, abortive: false };
+        tuned.set_abortive(true);
         tuned.look();
         tuned
     }
@@ -66,9 +74,19 @@ impl TunedStream {
         }
     }
 
+    fn set_abortive(&mut self, abortive: bool) {
+        match SockRef::from(&self.stream).set_linger(abortive.then_some(Duration::ZERO)) {
+            Ok(()) => self.abortive = abortive,
+            Err(error) => tracing::debug!(%error, abortive, "the kernel closes as it did"),
+        }
+    }
+
     fn count(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(len)) = written {
             self.written += *len as u64;
+            if self.abortive && self.written > HANDSHAKE {
+                self.set_abortive(false);
+            }
             if self.written >= self.look_at {
                 self.look();
             }
@@ -133,7 +151,27 @@ impl AsyncWrite for TunedStream {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use futures::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    /// What the other end reads after the end of a connection that wrote this much.
+    async fn ended_after(written: usize) -> io::Result<usize> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        let mut tuned = TunedStream::new(dialed);
+        tuned.write_all(&vec![0; written]).await.unwrap();
+        drop(tuned);
+        TunedStream::new(accepted).read_to_end(&mut Vec::new()).await
+    }
+
+    #[tokio::test]
+    async fn a_handshake_that_failed_leaves_nothing_behind_and_a_session_ends_in_order() {
+        let failed = ended_after(2_000).await.unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(ended_after(20_000).await.unwrap(), 20_000);
+    }
 
     #[tokio::test]
     async fn the_kernel_asks_a_silent_peer_whether_it_is_there() {
