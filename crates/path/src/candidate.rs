@@ -39,12 +39,15 @@ pub fn group(address: &Multiaddr) -> Option<Group> {
         Protocol::Ip6(ip) => IpAddr::V6(ip),
         _ => return None,
     };
-    let quic = match (parts.next()?, parts.next()) {
-        (Protocol::Udp(port), Some(Protocol::QuicV1)) if port > 0 => true,
-        (Protocol::Tcp(port), None | Some(Protocol::P2p(_))) if port > 0 => false,
+    let mut parts = parts.peekable();
+    let quic = match parts.next()? {
+        Protocol::Udp(port) if port > 0 && parts.next() == Some(Protocol::QuicV1) => true,
+        Protocol::Tcp(port) if port > 0 => false,
         _ => return None,
     };
-    if !matches!(parts.next(), None | Some(Protocol::P2p(_))) || !is_unicast(ip) {
+    // Of what follows only the peer's name leaves it a plain address: a circuit begins with the relay's.
+    parts.next_if(|part| matches!(part, Protocol::P2p(_)));
+    if parts.next().is_some() || !is_unicast(ip) {
         return None;
     }
     Some(match (quic, ip.is_ipv6()) {
@@ -76,6 +79,8 @@ fn is_unicast(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
 
+    const PEER: &str = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+
     fn group_of(text: &str) -> Option<Group> {
         group(&text.parse().unwrap())
     }
@@ -85,6 +90,8 @@ mod tests {
         assert_eq!(group_of("/ip4/192.0.2.1/udp/4001/quic-v1"), Some(Group::QuicV4));
         assert_eq!(group_of("/ip6/2001:db8::1/udp/4001/quic-v1"), Some(Group::QuicV6));
         assert_eq!(group_of("/ip4/192.168.1.5/tcp/4001"), Some(Group::TcpV4));
+        assert_eq!(group_of(&format!("/ip4/192.168.1.5/tcp/4001/p2p/{PEER}")), Some(Group::TcpV4));
+        assert_eq!(group_of(&format!("/ip6/2001:db8::1/udp/1/quic-v1/p2p/{PEER}")), Some(Group::QuicV6));
     }
 
     #[test]
@@ -101,6 +108,10 @@ mod tests {
             "/ip4/192.0.2.1/udp/4001",
             "/dns4/example.org/tcp/4001",
             "/ip4/192.0.2.1/tcp/4001/ws",
+            &format!("/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{PEER}/p2p-circuit"),
+            &format!("/ip4/192.0.2.1/udp/4001/quic-v1/p2p/{PEER}/p2p-circuit/p2p/{PEER}"),
+            &format!("/ip4/192.0.2.1/tcp/4001/p2p/{PEER}/p2p-circuit/p2p/{PEER}"),
+            &format!("/ip4/192.0.2.1/tcp/4001/p2p/{PEER}/p2p/{PEER}"),
         ] {
             assert_eq!(group_of(bad), None, "{bad}");
         }
