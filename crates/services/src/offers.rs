@@ -139,23 +139,11 @@ impl Offers {
         configured.chain(exposed).collect()
     }
 
-    /// Protocols for every member.
+    /// Protocols of everything that is served, to whomever: [`answer`](Self::answer) tells the members apart.
     pub fn protocols(&self) -> BTreeSet<String> {
         let ports = (!self.ports.is_empty()).then(|| protocol::PORT.to_owned());
         let ping_pong = self.ping_pong.as_ref().map(ToString::to_string);
-        let services = self.active().filter(|offer| offer.allowed.is_none());
-        services.flat_map(|offer| offer.protocols()).chain(ports).chain(ping_pong).collect()
-    }
-
-    /// Protocols for single members, in addition.
-    pub fn restricted(&self) -> BTreeMap<PeerId, BTreeSet<String>> {
-        let mut only: BTreeMap<PeerId, BTreeSet<String>> = BTreeMap::new();
-        for offer in self.active() {
-            for peer in offer.allowed.into_iter().flatten() {
-                only.entry(*peer).or_default().extend(offer.protocols());
-            }
-        }
-        only
+        self.active().flat_map(|offer| offer.protocols()).chain(ports).chain(ping_pong).collect()
     }
 
     /// What a stream of `protocol` from `peer` gets.
@@ -241,10 +229,8 @@ mod tests {
         assert_eq!(offers.answer(&bert, "/peerup/db/1.0.0"), Err(Refusal::NotAllowed));
         assert_eq!(offers.answer(&anna, "/peerup/off/1.0.0"), Err(Refusal::Unknown));
         assert_eq!(offers.answer(&anna, "/peerup/tun/1.0.0"), Err(Refusal::Unknown));
-        let everybody = BTreeSet::from(["/peerup/ssh/1.0.0".to_owned(), "/pingpong/1.0.0".to_owned()]);
-        assert_eq!(offers.protocols(), everybody);
-        let only = BTreeMap::from([(anna, BTreeSet::from(["/peerup/db/1.0.0".to_owned()]))]);
-        assert_eq!(offers.restricted(), only);
+        let all = ["/peerup/db/1.0.0", "/peerup/ssh/1.0.0", "/pingpong/1.0.0"].map(str::to_owned);
+        assert_eq!(offers.protocols(), BTreeSet::from(all));
     }
 
     #[test]

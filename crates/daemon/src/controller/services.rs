@@ -7,7 +7,7 @@ use peerup_control::{
     api::{ConnectReport, ConnectRequest, ExposeRequest, ProxyRow, ServiceRow},
 };
 use peerup_services::{Exposed, InUse, Listed, OfferError, Wanted};
-use peerup_swarm::{PathHandle, Services as Offered};
+use peerup_swarm::PathHandle;
 use peerup_types::{DnsLabel, PathId, PeerId};
 use peerup_wire::control::{Control, GoodbyeReason};
 use tokio::sync::oneshot;
@@ -117,7 +117,7 @@ impl Controller {
             Mode::Pairing | Mode::Visitor => return,
         }
         let offers = self.services.offers();
-        self.swarm.set_services(Offered { everybody: offers.protocols(), only: offers.restricted() });
+        self.swarm.set_services(offers.protocols());
     }
 
     fn best_path(&mut self, peer: &PeerId) -> Result<PathHandle, NotReached> {

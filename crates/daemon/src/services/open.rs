@@ -9,7 +9,7 @@ use peerup_swarm::{self as swarm, OpenError, PathHandle};
 use peerup_types::PeerId;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::side::Remote;
+use super::{copy::CopyError, side::Remote};
 use crate::api::{NodeHandle, NotReached};
 
 /// One attempt: a path, a stream on it, and what is said first.
@@ -106,13 +106,21 @@ pub async fn reach(node: &NodeHandle, peer: PeerId) -> Result<PathHandle, Stream
     }
 }
 
-/// What a session's end says to the user whose connection it carried.
-pub fn explain(error: &super::copy::CopyError, wanted: &Wanted) -> String {
-    match error {
-        super::copy::CopyError::Remote(cause) if swarm::is_refusal(cause) => match wanted {
-            Wanted::Service(name) => format!("the peer offers no service `{name}` to this node"),
-            Wanted::Port(_) => "the peer opens no ports to this node".to_owned(),
-        },
-        other => other.to_string(),
+/// What a session's end says to the user whose connection it carried; `answered`: whether the peer sent anything.
+pub fn explain(error: &CopyError, wanted: &Wanted, answered: bool) -> String {
+    match (error, wanted) {
+        (CopyError::Remote(cause), Wanted::Service(name)) if swarm::is_refusal(cause) => {
+            format!("the peer offers no service `{name}`")
+        }
+        (CopyError::Remote(cause), Wanted::Port(_)) if swarm::is_refusal(cause) => {
+            "the peer opens no ports".to_owned()
+        }
+        (CopyError::Remote(_), Wanted::Service(name)) if !answered => {
+            format!("the peer does not let this node use `{name}`, or nothing answers there")
+        }
+        (CopyError::Remote(_), Wanted::Port(port)) if !answered => {
+            format!("the peer does not open port {port}, or nothing answers there")
+        }
+        (CopyError::Local(_) | CopyError::Remote(_), _) => error.to_string(),
     }
 }

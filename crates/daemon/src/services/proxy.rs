@@ -20,7 +20,7 @@ use super::{
     copy::copy,
     open::{explain, open},
     side::{Local, reset},
-    traffic::Traffic,
+    traffic::{Bytes, Traffic},
 };
 use crate::api::NodeHandle;
 
@@ -149,9 +149,10 @@ async fn carry(client: TcpStream, node: &NodeHandle, plan: &Plan, traffic: &Traf
             return failed(plan, traffic, error.to_string());
         }
     };
-    let copied = copy(Local::new(client), remote, &traffic.sent, &traffic.received).await;
-    if let Err(error) = copied {
-        failed(plan, traffic, explain(&error, &plan.wanted));
+    let answer = Bytes::default();
+    let received = (&answer, &traffic.received);
+    if let Err(error) = copy(Local::new(client), remote, &traffic.sent, &received).await {
+        failed(plan, traffic, explain(&error, &plan.wanted, answer.get() > 0));
     }
 }
 

@@ -11,9 +11,7 @@ use arc_swap::ArcSwap;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use peerup_config::{PingPong, PortRange, Service};
 use peerup_services::{Offers, Wanted};
-use peerup_swarm::{
-    self as swarm, Admission, Event, PathHandle, PeerSwarm, Profile, Services as Offered, SwarmConfig,
-};
+use peerup_swarm::{self as swarm, Admission, Event, PathHandle, PeerSwarm, Profile, SwarmConfig};
 use peerup_types::{Keypair, PathId, PeerId};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -162,13 +160,15 @@ async fn over_quic_a_break_after_the_clients_end_is_told_too() {
 async fn who_is_not_allowed_is_reset_and_nothing_is_dialed() {
     for carrier in CARRIERS {
         let pair = Pair::new(carrier).await;
-        // Offered in negotiation, refused by the list: the second check alone decides.
-        for service in ["others", "nobody"] {
+        // Another peer's service, one that nobody has, and a port that is not open.
+        for (service, told) in
+            [("others", "does not let"), ("nobody", "offers no service"), ("1", "does not open")]
+        {
             let mut client = pair.client(service).await;
             is_reset(&mut client, carrier).await;
+            let failure = pair.failure(service).await;
+            assert!(failure.contains(told), "{carrier}: {failure}");
         }
-        let mut client = pair.client("1").await;
-        is_reset(&mut client, carrier).await;
         let accepted = timeout(Duration::from_millis(200), pair.server.accept()).await;
         assert!(accepted.is_err(), "{carrier}: a refused stream reached the server");
     }
@@ -315,12 +315,7 @@ impl Pair {
         let offers = Arc::new(ArcSwap::from_pointee(offers(server.local_addr().unwrap(), near.local_peer())));
         near.set_admission(admit(far.local_peer()));
         far.set_admission(admit(near.local_peer()));
-        let everybody = offers.load().protocols();
-        let extra = ["/peerup/others/1.0.0".to_owned()];
-        far.set_services(Offered {
-            everybody: everybody.into_iter().chain(extra).collect(),
-            ..Offered::default()
-        });
+        far.set_services(offers.load().protocols());
         far.listen(carrier.parse().unwrap()).unwrap();
         near.listen(carrier.parse().unwrap()).unwrap();
         let address = loop {
@@ -357,6 +352,20 @@ impl Pair {
             std::mem::forget(before);
         }
         client
+    }
+
+    /// What the proxy for `service` says of a session that failed.
+    async fn failure(&self, service: &str) -> String {
+        let told = async {
+            loop {
+                let error = self.proxies.lock().unwrap()[service].traffic.last_error();
+                match error {
+                    Some(error) => return error,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        timeout(DEADLINE, told).await.expect("a failure in time")
     }
 
     async fn accept(&self) -> TcpStream {

@@ -23,6 +23,14 @@ impl Meter for Bytes {
     }
 }
 
+/// Counts twice: for a session and for its proxy.
+impl<A: Meter, B: Meter> Meter for (&A, &B) {
+    fn delivered(&self, bytes: u64) {
+        self.0.delivered(bytes);
+        self.1.delivered(bytes);
+    }
+}
+
 /// What became of the connections of one proxy.
 #[derive(Debug, Default)]
 pub struct Traffic {

@@ -16,7 +16,7 @@ use crate::{
     action::{Action, Role},
     candidate::{Group, MAX_CANDIDATES, dialable, group},
     moment::Moment,
-    schedule::Backoff,
+    schedule::{Backoff, DIAL_PATIENCE},
 };
 
 /// A punch costs both sides a few packets. The first follows the relayed path at once; NAT state and radio
@@ -51,6 +51,8 @@ pub struct Punching {
     /// The request whose answer is awaited; the first answer counts.
     awaited: Option<u32>,
     last_answered: Option<Moment>,
+    /// Our part in TCP's simultaneous open, and when it was last played.
+    role: Option<(Role, Moment)>,
     pub own: NatMapping,
     pub theirs: NatMapping,
     /// Attempts in which ports were guessed.
@@ -68,6 +70,7 @@ impl Default for Punching {
             attempt: 0,
             awaited: None,
             last_answered: None,
+            role: None,
             own: NatMapping::Unknown,
             theirs: NatMapping::Unknown,
             guessed: 0,
@@ -180,7 +183,8 @@ impl Machine {
         self.punched(now);
         self.looked_further(now);
         let targets = self.targets(offered, now);
-        self.plan(targets, Role::Listener, now + travel);
+        let role = self.role(Role::Listener, now);
+        self.plan(targets, role, now + travel);
     }
 
     /// The peer's answer to our punch request: dial at once, for the peer dials as this arrives.
@@ -199,7 +203,8 @@ impl Machine {
         self.punch.awaited = None;
         self.learn_mapping(mapping);
         let targets = self.targets(offered, now);
-        self.plan(targets, Role::Dialer, now);
+        let role = self.role(Role::Dialer, now);
+        self.plan(targets, role, now);
         if self.punch.is_hopeless() {
             self.punch.hasten(now);
         }
@@ -222,6 +227,15 @@ impl Machine {
         if self.punch.is_hopeless() {
             self.punch.backoff.postpone(now + HOPELESS.mul_f64(self.dice.spread()));
         }
+    }
+
+    /// The part to play, which is `role` unless dials of an earlier attempt may still be under way: theirs are the parts
+    /// that both sides know.
+    fn role(&mut self, role: Role, now: Moment) -> Role {
+        let kept = self.punch.role.filter(|(_, at)| now.since(*at) < DIAL_PATIENCE).map(|(role, _)| role);
+        let role = kept.unwrap_or(role);
+        self.punch.role = Some((role, now));
+        role
     }
 
     /// Which of the offered addresses to dial, and which ports to guess.

@@ -119,6 +119,23 @@ fn of_two_requests_that_cross_the_one_of_the_smaller_peer_counts_for_both() {
 }
 
 #[test]
+fn parts_in_a_simultaneous_open_are_kept_while_dials_may_be_under_way_whoever_asks_again() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    let first = addresses(["/ip4/198.51.100.7/tcp/4001"]);
+    let attempt = asked(&mut story);
+    story.peer.handle_punch_reply(attempt, &first, NatMapping::Unknown, story.now);
+    assert_eq!(tcp_roles(&mut story), [Role::Dialer]);
+    let second = addresses(["/ip4/198.51.100.7/tcp/4002"]);
+    story.now += Duration::from_secs(2);
+    story.peer.handle_punch_request(PathId(1), 9, &second, NatMapping::Unknown, story.now);
+    assert_eq!(tcp_roles(&mut story), [Role::Dialer]);
+    let third = addresses(["/ip4/198.51.100.7/tcp/4003"]);
+    story.now += Duration::from_secs(7);
+    story.peer.handle_punch_request(PathId(1), 10, &third, NatMapping::Unknown, story.now);
+    assert_eq!(tcp_roles(&mut story), [Role::Listener]);
+}
+
+#[test]
 fn a_request_that_comes_a_little_sooner_after_the_last_one_than_it_was_sent_is_answered() {
     let mut story = Story::with_ready([(1, RELAYED)]);
     let offered = addresses(["/ip4/198.51.100.7/udp/4001/quic-v1"]);

@@ -48,7 +48,7 @@ pub struct Shared {
 impl Shared {
     pub fn protocols_for(&self, peer: &PeerId) -> Arc<[StreamProtocol]> {
         match self.admission.load().standing(peer) {
-            Standing::Authorized => self.offered.load().to(peer),
+            Standing::Authorized => self.offered.load().all(),
             Standing::Infrastructure => self.protocols.infrastructure.clone(),
             Standing::Guest | Standing::Anybody => self.protocols.guest.clone(),
             Standing::Stranger => self.nothing.clone(),

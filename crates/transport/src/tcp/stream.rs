@@ -150,6 +150,7 @@ impl AsyncWrite for TunedStream {
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::unwrap_used, reason = "a helper of tests")]
 mod tests {
     use futures::{AsyncReadExt, AsyncWriteExt};
 

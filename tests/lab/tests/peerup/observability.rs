@@ -6,6 +6,8 @@ use peerup_lab::peerup::{JOINER, Node, Pair};
 use peerup_lab::tools::ping::pings;
 use peerup_lab::{Host, Show, clock};
 
+use crate::services::proxy;
+
 const TELEMETRY: &str = "\ntelemetry:\n  metrics: {enabled: true}\n  audit: {enabled: true}\n";
 
 #[test]
@@ -52,6 +54,11 @@ fn prometheus_reads_a_node_and_a_relay_that_were_told_to_and_the_audit_log_names
 
     let b = pair.b.id().unwrap();
     assert_eq!(audited(&pair.a, &["auth_decision", &b, "allow"]), 1.., "{}", pair.a.log());
+    pair.a.peerup(["service", "add", "db", "localhost:5432", "--allow", &pair.relay.id]).unwrap();
+    let (_proxy, address) = proxy(&pair.b, "a", "db").unwrap();
+    let refused = pair.b.host().ask(&format!("curl -s -m 10 http://{address}/ || echo refused")).unwrap();
+    assert_eq!(refused.trim(), "refused");
+    assert_eq!(audited(&pair.a, &["service_acl_denied", &b, "db"]), 1.., "{}", pair.a.log());
     pair.a.peerup(["auth", "remove", &b]).unwrap();
     assert_eq!(audited(&pair.a, &["auth_change", &b, "remove"]), 1.., "{}", pair.a.log());
     assert_eq!(audited(&pair.a, &["daemon_api_access", "DELETE"]), 1.., "{}", pair.a.log());
