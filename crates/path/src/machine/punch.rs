@@ -30,6 +30,9 @@ pub const SPACING: Duration = Duration::from_secs(2);
 /// Every request makes us dial what the peer names: once in a while is enough for an honest one. Less than what the peer
 /// leaves between its requests, because they do not all travel equally long.
 const ANSWER_SPACING: Duration = Duration::from_secs(1);
+/// A request that comes this soon after our own, or within about a round trip, was sent before ours arrived. Less than
+/// [`POLITENESS`], so that of two first requests one of which got lost the other is answered.
+const CROSSING: Duration = Duration::from_millis(500);
 /// An answer that is later than this would make us dial when the peer has given up.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// The side with the larger peer ID starts its scheduled attempts this much later, so that the other goes first.
@@ -170,14 +173,17 @@ impl Machine {
         mapping: NatMapping,
         now: Moment,
     ) {
-        let Some(relayed) = self.paths.get(&path) else { return };
-        let asked = self.punch.awaited.is_some() && self.punch.last.is_some_and(|at| at + SPACING > now);
+        // What is answered on a path that is not ready here gets lost, and then only one side has an attempt.
+        let Some(relayed) = self.paths.get(&path).filter(|path| path.is_usable()) else { return };
+        let rtt = relayed.live.rtt.smoothed().unwrap_or_default();
+        let crossing = CROSSING.max(rtt * 3 / 2);
+        let asked = self.punch.awaited.is_some() && self.punch.last.is_some_and(|at| at + crossing > now);
         if (asked && self.first) || self.punch.last_answered.is_some_and(|at| at + ANSWER_SPACING > now) {
             return;
         }
         self.punch.awaited = None;
         self.punch.last_answered = Some(now);
-        let travel = relayed.live.rtt.smoothed().unwrap_or_default() / 2;
+        let travel = rtt / 2;
         self.actions.push_back(Action::ReplyPunch { path, attempt });
         self.learn_mapping(mapping);
         self.punched(now);

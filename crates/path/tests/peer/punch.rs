@@ -7,6 +7,9 @@ use peerup_types::{NatMapping, PathId};
 
 use crate::{DIRECT_V4, DIRECT_V6, RELAYED, Story, TCP_V6, addresses, ordered_peers};
 
+/// How much later the larger peer asks.
+const POLITENESS: Duration = Duration::from_millis(700);
+
 #[test]
 fn a_relayed_peer_is_punched_again_and_again_until_a_direct_path_is_ready() {
     let mut story = Story::with_ready([(1, RELAYED)]);
@@ -116,6 +119,30 @@ fn of_two_requests_that_cross_the_one_of_the_smaller_peer_counts_for_both() {
         story.peer.handle_punch_reply(attempt, &offered, NatMapping::Unknown, story.now);
         assert_eq!(tcp_roles(&mut story), [role]);
     }
+}
+
+#[test]
+fn a_request_on_a_path_that_is_not_ready_here_is_left_to_the_next_one() {
+    let mut story = Story::new();
+    story.open(1, RELAYED);
+    story.drain();
+    let offered = addresses(["/ip4/198.51.100.7/tcp/4001"]);
+    story.peer.handle_punch_request(PathId(1), 9, &offered, NatMapping::Unknown, story.now);
+    assert_eq!(story.drain(), []);
+    story.peer.handle_ready(PathId(1), story.now);
+    story.drain();
+    story.peer.handle_punch_request(PathId(1), 10, &offered, NatMapping::Unknown, story.now);
+    assert_eq!(story.drain(), [Action::ReplyPunch { path: PathId(1), attempt: 10 }]);
+}
+
+#[test]
+fn the_request_of_the_other_side_is_answered_where_our_own_got_lost() {
+    let mut story = Story::with_ready([(1, RELAYED)]);
+    asked(&mut story);
+    story.now += POLITENESS;
+    let offered = addresses(["/ip4/198.51.100.7/tcp/4001"]);
+    story.peer.handle_punch_request(PathId(1), 9, &offered, NatMapping::Unknown, story.now);
+    assert!(story.drain().contains(&Action::ReplyPunch { path: PathId(1), attempt: 9 }));
 }
 
 #[test]

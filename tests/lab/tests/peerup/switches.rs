@@ -37,7 +37,8 @@ fn from_the_relay_to_the_direct_path_no_ping_is_lost_and_no_segment_is_out_of_or
     println!("direct {switched:?} after the way was free");
     clock::pause(Duration::from_secs(1));
     assert!(transfer.is_running(), "the transfer was over before the switch");
-    assert_eq!(transfer.disorder().unwrap(), before);
+    let after = transfer.disorder().unwrap();
+    assert!(after.risen_since(&before).is_empty(), "{before:?} {after:?}");
     transfer.arrives_whole().unwrap();
     let pings = pings.wait(Duration::from_secs(30)).unwrap();
     Pings::parse(&pings, 1000).unwrap().all_answered().unwrap();
