@@ -59,8 +59,9 @@ fn pings_do_not_wait_while_losses_of_a_transfer_are_repaired() {
     times.sort_by(f64::total_cmp);
     println!("{} of 200 answered, {:?} ms", times.len(), (times.first(), times.last()));
     assert!(times.len() >= 180, "{pings}");
-    let (least, late) = (times[0], times[times.len() * 98 / 100]);
-    assert!(late < least * 1.5, "one in fifty took {late} ms, the fastest {least} ms");
+    // A busy machine keeps one in twenty waiting; behind the repairs of a stream nearly half of them wait.
+    let (least, late) = (times[0], times[times.len() * 9 / 10]);
+    assert!(late < least * 1.5, "one in ten took {late} ms or more, the fastest {least} ms");
 }
 
 fn round_trips(ping: &str) -> Vec<f64> {
