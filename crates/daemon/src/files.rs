@@ -9,7 +9,8 @@ use peerup_config::{NodeConfig, PeerAddr, Service, StatePaths, edit};
 use peerup_membership::Membership;
 use peerup_node::Member;
 use peerup_service::files::{
-    ConfigStore, EditFileError, PrivateFileError, edit_private, read_private, write_private_atomic,
+    ConfigStore, EditFileError, PrivateFileError, check_directory_of, edit_private, read_private,
+    write_private_atomic,
 };
 use peerup_services::Exposed;
 use peerup_trust::{authorized_keys::AuthorizedKeys, identity};
@@ -50,6 +51,9 @@ impl Files {
     /// would look like a stranger to all of them.
     pub fn identity(&self) -> Result<Keypair, DaemonError> {
         let path = &self.config.identity.key_file;
+        for trusted in [path, &self.config_file, &self.config.security.authorized_keys_file] {
+            check_directory_of(trusted)?;
+        }
         let invalid = |source| DaemonError::Identity { path: path.clone(), source };
         match read_private(path, KEY_LIMIT) {
             Ok(bytes) => identity::decode(&bytes).map_err(invalid),

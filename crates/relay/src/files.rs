@@ -7,7 +7,8 @@ use std::{
 
 use peerup_config::{MAX_TEXT, RelayConfig};
 use peerup_service::files::{
-    LockError, PrivateFileError, WriteError, lock_edits, read_private, write_private_atomic,
+    LockError, PrivateFileError, WriteError, check_directory_of, lock_edits, read_private,
+    write_private_atomic,
 };
 use peerup_trust::{
     NodeName,
@@ -36,6 +37,7 @@ pub fn load_config(path: &Path) -> Result<RelayConfig, RelayError> {
 /// The identity, made at the first start.
 pub fn load_or_create_identity(path: &Path) -> Result<Keypair, RelayError> {
     let invalid = |source| RelayError::Identity { path: path.to_owned(), source };
+    check_directory_of(path)?;
     match read_private(path, KEY_LIMIT) {
         Ok(bytes) => identity::decode(&bytes).map_err(invalid),
         Err(error) if error.is_missing() => {

@@ -11,6 +11,7 @@ pub use commit::{ConfigStore, StoreError};
 pub use edit::{EditFileError, edit_private, lock_edits};
 pub use lock::{FileLock, LockError};
 pub use private::{
-    PrivateFileError, WriteError, create_private_dir, open_log, read_private, write_private_atomic,
+    PrivateFileError, WriteError, check_directory_of, create_private_dir, open_log, read_private,
+    write_private_atomic,
 };
 pub use token::{TokenError, secret_token};

@@ -189,7 +189,17 @@ fn create_dir(path: &Path, mode: u32) -> io::Result<()> {
     give_to_owner_of_directory(&directory, path)
 }
 
-fn check_directory(path: &Path) -> Result<(), PrivateFileError> {
+/// Refuses a file whose directory other users can change: whoever can put another file in its place decides what it says,
+/// whatever its own mode (OpenSSH's `StrictModes` asks the same of `authorized_keys`).
+pub fn check_directory_of(file: &Path) -> Result<(), PrivateFileError> {
+    let path = parent(file);
+    match unexposed(path) {
+        Err(error) if error.is_missing() => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn unexposed(path: &Path) -> Result<fs::Metadata, PrivateFileError> {
     let metadata =
         fs::metadata(path).map_err(|source| PrivateFileError::Read { path: path.into(), source })?;
     if !metadata.is_dir() {
@@ -199,6 +209,11 @@ fn check_directory(path: &Path) -> Result<(), PrivateFileError> {
     if mode & GROUP_OR_OTHER_WRITE != 0 {
         return Err(PrivateFileError::ExposedDirectory { path: path.into(), mode });
     }
+    Ok(metadata)
+}
+
+fn check_directory(path: &Path) -> Result<(), PrivateFileError> {
+    let metadata = unexposed(path)?;
     let me = nix::unistd::geteuid();
     if !me.is_root() && metadata.uid() != me.as_raw() {
         return Err(PrivateFileError::ForeignDirectory { path: path.into(), uid: metadata.uid() });
@@ -224,6 +239,21 @@ mod tests {
         write_private_atomic(&path, b"other").unwrap();
         assert_eq!(read_private(&path, 5).unwrap(), b"other");
         assert_eq!(entries(dir.path()), ["identity.key"]);
+    }
+
+    #[test]
+    fn a_private_file_in_a_directory_that_others_can_change_is_none() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("authorized_keys");
+        for (mode, fits) in [(0o700, true), (0o755, true), (0o775, false), (0o757, false), (0o1777, false)] {
+            fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let checked = check_directory_of(&file);
+            assert_eq!(checked.is_ok(), fits, "{mode:o}");
+            if let Err(error) = checked {
+                assert_eq!(error.hint().unwrap(), format!("chmod 700 {}", dir.path().display()));
+            }
+        }
+        assert!(check_directory_of(&dir.path().join("missing/file")).is_ok());
     }
 
     #[test]
