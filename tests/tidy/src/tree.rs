@@ -15,7 +15,7 @@ pub struct Markdown<'a> {
 }
 
 impl Tree {
-    /// Reads the checkout this package was built in. Build output, hidden caches and binary files are left out.
+    /// Reads the checkout this package was built in. Build output, npm packages, git's own and binary files are left out.
     pub fn read() -> Self {
         let mut files = Vec::new();
         collect(Self::root(), &mut files);
@@ -100,7 +100,10 @@ fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).expect("the checkout is readable").flatten() {
         let path = entry.path();
         let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() && !is_left_out(&path) {
+        if is_left_out(&path) {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&path, files);
         } else if kind.is_file()
             && let Ok(text) = fs::read_to_string(&path)
@@ -110,9 +113,10 @@ fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
     }
 }
 
-fn is_left_out(folder: &Path) -> bool {
-    let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name == ".git" || name == "target"
+/// `.git` is a file where the checkout is a linked worktree.
+fn is_left_out(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    [".git", "target", "node_modules"].contains(&name)
 }
 
 fn relative(path: &Path) -> String {

@@ -160,7 +160,12 @@ impl Link {
     }
 
     pub async fn accept(&mut self) -> SubstreamBox {
-        self.inbound.recv().await.expect("the connection lives")
+        self.next().await.expect("the connection lives")
+    }
+
+    /// The next stream of the other side, or none when the connection has ended.
+    pub async fn next(&mut self) -> Option<SubstreamBox> {
+        self.inbound.recv().await
     }
 
     /// Ends the connection from this side; says how it ended.
