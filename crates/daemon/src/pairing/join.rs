@@ -59,6 +59,8 @@ struct Joining {
     phase: Phase,
     deadline: Instant,
     last_error: Option<String>,
+    /// The relay hung up once: it may not have read a code that was made a moment ago.
+    hung_up: bool,
 }
 
 enum Phase {
@@ -166,6 +168,7 @@ impl Controller {
             phase: Phase::Dialing { dial: None, retry_at: now },
             deadline: now + DEADLINE,
             last_error: None,
+            hung_up: false,
         });
         // A relay that this node uses already is connected.
         let known =
@@ -265,6 +268,13 @@ impl Controller {
 
     pub async fn on_join_step(&mut self, Step { join, outcome }: Step) {
         let Some(joining) = self.joins.get(join) else { return };
+        if let Err(error @ JoinError::Group(GroupError::NoAnswer | GroupError::Io(_))) = &outcome
+            && !std::mem::replace(&mut joining.hung_up, true)
+        {
+            joining.last_error = Some(error.to_string());
+            joining.phase = Phase::Dialing { dial: None, retry_at: peerup_clock::now() + RETRY };
+            return;
+        }
         let code = joining.code.clone();
         let adopted = outcome.map_err(refused).and_then(|outcome| match (&code, outcome) {
             (Code::Invite(code), Outcome::Inviter(joined)) => self.adopt(code, joined),
@@ -487,6 +497,7 @@ mod tests {
             phase: Phase::Shaking,
             deadline: peerup_clock::now(),
             last_error: None,
+            hung_up: false,
         }
     }
 }

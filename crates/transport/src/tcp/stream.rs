@@ -17,8 +17,9 @@ use tokio::{
 use super::{Control, Figures, Policy};
 
 /// Between two looks, in bytes written: a system call per 4 MiB is nothing, and a connection that writes less has no
-/// use for another congestion control.
+/// use for another congestion control. On a far path cubic has done its harm by then, and there is time.
 const LOOK_EVERY: u64 = 4 << 20;
+const LOOK_EVERY_FAR: u64 = 64 << 10;
 /// What one segment carries over Ethernet; good enough for a share.
 const SEGMENT: u64 = 1400;
 /// Bytes that the kernel takes beyond what it may send, on far paths: enough for the next wake-up, and a queue of a few
@@ -61,7 +62,8 @@ impl TunedStream {
     }
 
     fn look(&mut self) {
-        self.look_at = self.written + LOOK_EVERY;
+        let every = if self.policy.is_far() { LOOK_EVERY_FAR } else { LOOK_EVERY };
+        self.look_at = self.written + every;
         let Ok(known) = peerup_socket::tcp_figures(&self.stream) else { return };
         let figures = Figures {
             rtt: known.rtt,
