@@ -18,6 +18,8 @@ pub struct TcpFigures {
     pub rtt_variation: Duration,
     /// Segments sent again since the beginning.
     pub retransmitted: u32,
+    /// The latest rate at which the other end took bytes, a second; `None` where the kernel is older than 4.9.
+    pub delivery_rate: Option<u64>,
 }
 
 /// Elsewhere the kernel's figures have other names, which nobody has tried yet.
@@ -34,7 +36,13 @@ fn parse(info: &[u8]) -> Option<TcpFigures> {
         Some(u32::from_ne_bytes(*bytes))
     };
     let microseconds = |at| number(at).map(|us| Duration::from_micros(us.into()));
-    Some(TcpFigures { rtt: microseconds(68)?, rtt_variation: microseconds(72)?, retransmitted: number(100)? })
+    let long = |at: usize| Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?));
+    Some(TcpFigures {
+        rtt: microseconds(68)?,
+        rtt_variation: microseconds(72)?,
+        retransmitted: number(100)?,
+        delivery_rate: long(160),
+    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncWrite};
+#[cfg(target_os = "linux")]
+use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
@@ -17,14 +19,19 @@ use tokio::{
 use super::{Control, Figures, Policy};
 
 /// Between two looks, in bytes written: a system call per 4 MiB is nothing, and a connection that writes less has no
-/// use for another congestion control. On a far path cubic has done its harm by then, and there is time.
+/// use for another congestion control.
 const LOOK_EVERY: u64 = 4 << 20;
-const LOOK_EVERY_FAR: u64 = 64 << 10;
 /// What one segment carries over Ethernet; good enough for a share.
 const SEGMENT: u64 = 1400;
-/// Bytes that the kernel takes beyond what it may send, on far paths: enough for the next wake-up, and a queue of a few
-/// milliseconds where the autotuned one has seconds. On short paths the buffer drains faster than it could hurt.
-const NOTSENT_LOWAT: u32 = 128 * 1024;
+/// How long the bytes last that the kernel takes beyond what it may send, on far paths: until the next wake-up of a busy
+/// machine, where the autotuned queue has seconds. On short paths the buffer drains faster than it could hurt.
+const UNSENT: Duration = Duration::from_millis(4);
+const LEAST_UNSENT: u32 = 128 * 1024;
+const MOST_UNSENT: u32 = 1024 * 1024;
+/// What may be on the way on a far path: one connection carries everybody's packets, and the kernel's own limit (4 MiB with
+/// its bookkeeping, mostly) is 1.5 Gbit/s at 20 ms. The kernel doubles it for the bookkeeping. How much of it waits is
+/// bounded by [`UNSENT`].
+const SEND_BUFFER: usize = 8 << 20;
 
 /// The kernel asks a silent peer whether it is there, first after this time: two packets, from either end. That is the
 /// whole cost of an idle connection, and ends one whose peer vanished within five minutes.
@@ -43,6 +50,8 @@ pub struct TunedStream {
     policy: Policy,
     written: u64,
     look_at: u64,
+    /// What the kernel was last told to hold unsent at most; 0: nothing.
+    unsent: u32,
     /// Whether closing it would send a reset.
     abortive: bool,
 }
@@ -55,15 +64,15 @@ impl TunedStream {
         if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
             tracing::debug!(%error, "the kernel does not ask whether the peer is there");
         }
-        let mut tuned = Self { stream, policy: Policy::default(), written: 0, look_at: 0, abortive: false };
+        let mut tuned =
+            Self { stream, policy: Policy::default(), written: 0, look_at: 0, unsent: 0, abortive: false };
         tuned.set_abortive(true);
         tuned.look();
         tuned
     }
 
     fn look(&mut self) {
-        let every = if self.policy.is_far() { LOOK_EVERY_FAR } else { LOOK_EVERY };
-        self.look_at = self.written + every;
+        self.look_at = self.written + LOOK_EVERY;
         let Ok(known) = peerup_socket::tcp_figures(&self.stream) else { return };
         let figures = Figures {
             rtt: known.rtt,
@@ -73,6 +82,14 @@ impl TunedStream {
         };
         if let Some(control) = self.policy.judge(figures) {
             apply(&self.stream, control);
+        }
+        if self.policy.chosen() == Some(Control::Bbr) {
+            let unsent = unsent(known.delivery_rate.unwrap_or(0));
+            // A step of an eighth is worth no system call.
+            if unsent.abs_diff(self.unsent) > self.unsent / 8 {
+                self.unsent = unsent;
+                bound_unsent(&self.stream, unsent);
+            }
         }
     }
 
@@ -104,14 +121,46 @@ fn apply(stream: &TcpStream, control: Control) {
         tracing::debug!(%error, control = control.as_str(), "the kernel keeps its congestion control");
     }
     if control == Control::Bbr
-        && let Err(error) = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT)
+        && let Err(error) = enlarge(stream)
     {
+        tracing::debug!(%error, "the kernel keeps its send buffer");
+    }
+}
+
+/// The host's own root may ask for any size. Whoever else asks gets `wmem_max` at most, which is usually less than what the
+/// kernel takes by itself as long as nobody asks.
+#[cfg(target_os = "linux")]
+fn enlarge(stream: &TcpStream) -> io::Result<()> {
+    if setsockopt(stream, SndBufForce, &SEND_BUFFER).is_ok() {
+        return Ok(());
+    }
+    let most = std::fs::read_to_string("/proc/sys/net/core/wmem_max")?;
+    match most.trim().parse::<usize>() {
+        Ok(most) if most >= SEND_BUFFER / 2 => {
+            SockRef::from(stream).set_send_buffer_size(most.min(SEND_BUFFER))
+        }
+        Ok(_) | Err(_) => Err(io::ErrorKind::PermissionDenied.into()),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn bound_unsent(stream: &TcpStream, bytes: u32) {
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(bytes) {
         tracing::debug!(%error, "the kernel keeps its send queue");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
 fn apply(_stream: &TcpStream, _control: Control) {}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_stream: &TcpStream, _bytes: u32) {}
+
+/// What the kernel may hold unsent at a rate of so many bytes a second.
+fn unsent(rate: u64) -> u32 {
+    let bytes = u128::from(rate) * UNSENT.as_millis() / 1000;
+    u32::try_from(bytes).unwrap_or(u32::MAX).clamp(LEAST_UNSENT, MOST_UNSENT)
+}
 
 impl AsyncRead for TunedStream {
     fn poll_read(
@@ -174,6 +223,13 @@ mod tests {
         let failed = ended_after(2_000).await.unwrap_err();
         assert_eq!(failed.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(ended_after(20_000).await.unwrap(), 20_000);
+    }
+
+    #[test]
+    fn what_waits_in_the_kernel_lasts_four_milliseconds_within_bounds() {
+        assert_eq!(unsent(2_500_000), LEAST_UNSENT);
+        assert_eq!(unsent(150_000_000), 600_000);
+        assert_eq!(unsent(u64::MAX), MOST_UNSENT);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use peerup_lab::tools::iperf::{self, Iperf};
 use peerup_lab::{Host, Impairment};
 
 #[test]
-fn tcp_runs_cubic_where_nothing_is_lost_near_by_and_far_away() {
+fn tcp_near_by_runs_cubic_and_tcp_to_a_far_relay_runs_bbr() {
     let far = Impairment { delay_ms: 10.0, ..Impairment::default() };
     let pair = Pair::with_far_relay("congestion", far, |lab, internet, number| {
         let host = lab.host(crate::name(number))?.on(internet, &format!("203.0.113.2{number}"))?;
@@ -26,7 +26,7 @@ fn tcp_runs_cubic_where_nothing_is_lost_near_by_and_far_away() {
     println!("{:.0} Mbit/s", figures.mbit);
     for (host, neighbour) in [(pair.a.host(), "203.0.113.22"), (pair.b.host(), "203.0.113.21")] {
         assert_eq!(congestion_control(host, neighbour), ["cubic"]);
-        assert_eq!(congestion_control(host, "203.0.113.3"), ["cubic"]);
+        assert_eq!(congestion_control(host, "203.0.113.3"), ["bbr"]);
     }
 }
 
