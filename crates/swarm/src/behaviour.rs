@@ -131,14 +131,17 @@ pub fn identify(keypair: &Keypair, agent: &str, hide_listen_addresses: bool) -> 
     identify::Behaviour::new(config)
 }
 
-/// The private DHT. The mode is explicit: libp2p would turn a node with nothing but a circuit address into a server.
+/// The private DHT. The mode is explicit: libp2p would turn a node with nothing but a circuit address into a server. Nothing
+/// is asked by the clock: an idle node is silent, and the table is seeded for every question.
 pub fn kad(
     own: PeerId,
     protocol: StreamProtocol,
     mode: kad::Mode,
 ) -> kad::Behaviour<kad::store::MemoryStore> {
     let store = kad::store::MemoryStore::new(own);
-    let mut kad = kad::Behaviour::with_config(own, store, kad::Config::new(protocol));
+    let mut config = kad::Config::new(protocol);
+    config.set_periodic_bootstrap_interval(None);
+    let mut kad = kad::Behaviour::with_config(own, store, config);
     kad.set_mode(Some(mode));
     kad
 }

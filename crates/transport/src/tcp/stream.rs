@@ -10,6 +10,8 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 #[cfg(target_os = "linux")]
 use nix::sys::socket::{setsockopt, sockopt::SndBufForce};
+#[cfg(target_os = "linux")]
+use socket2::{Domain, Socket, Type};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead as _, AsyncWrite as _, ReadBuf},
@@ -31,7 +33,10 @@ const MOST_UNSENT: u32 = 1024 * 1024;
 /// What may be on the way on a far path: one connection carries everybody's packets, and the kernel's own limit (4 MiB with
 /// its bookkeeping, mostly) is 1.5 Gbit/s at 20 ms. The kernel doubles it for the bookkeeping. How much of it waits is
 /// bounded by [`UNSENT`].
+#[cfg(target_os = "linux")]
 const SEND_BUFFER: usize = 8 << 20;
+#[cfg(target_os = "linux")]
+const KERNELS_OWN: usize = 4 << 20;
 
 /// The kernel asks a silent peer whether it is there, first after this time: two packets, from either end. That is the
 /// whole cost of an idle connection, and ends one whose peer vanished within five minutes.
@@ -127,20 +132,19 @@ fn apply(stream: &TcpStream, control: Control) {
     }
 }
 
-/// The host's own root may ask for any size. Whoever else asks gets `wmem_max` at most, which is usually less than what the
-/// kernel takes by itself as long as nobody asks.
+/// The host's own root may ask for any size. Whoever else asks gets `wmem_max` at most, which may be less than what the
+/// kernel takes by itself as long as nobody asks; a socket that is not needed shows it.
 #[cfg(target_os = "linux")]
 fn enlarge(stream: &TcpStream) -> io::Result<()> {
     if setsockopt(stream, SndBufForce, &SEND_BUFFER).is_ok() {
         return Ok(());
     }
-    let most = std::fs::read_to_string("/proc/sys/net/core/wmem_max")?;
-    match most.trim().parse::<usize>() {
-        Ok(most) if most >= SEND_BUFFER / 2 => {
-            SockRef::from(stream).set_send_buffer_size(most.min(SEND_BUFFER))
-        }
-        Ok(_) | Err(_) => Err(io::ErrorKind::PermissionDenied.into()),
+    let probe = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    probe.set_send_buffer_size(SEND_BUFFER)?;
+    if probe.send_buffer_size()? <= KERNELS_OWN {
+        return Err(io::ErrorKind::PermissionDenied.into());
     }
+    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)
 }
 
 #[cfg(target_os = "linux")]
