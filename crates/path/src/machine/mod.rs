@@ -71,6 +71,8 @@ pub struct Machine {
     planned: Vec<Planned>,
     reach: Backoff<Moment>,
     last_reach: Option<Moment>,
+    /// When a packet for the peer found no path last.
+    wanted_at: Option<Moment>,
     /// Until when the attempt under way may succeed.
     connecting_until: Option<Moment>,
     /// For a relayed path beside a direct one.
@@ -106,6 +108,7 @@ impl Machine {
             planned: Vec::new(),
             reach: reach::backoff(),
             last_reach: None,
+            wanted_at: None,
             connecting_until: None,
             standby: reach::standby_backoff(),
             further: further::backoff(),

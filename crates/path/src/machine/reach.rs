@@ -17,6 +17,8 @@ const FIRST: Duration = Duration::from_secs(1);
 const CAP: Duration = Duration::from_secs(60);
 /// A packet for an absent peer starts an attempt at once, but not more often than this.
 const WANTED_SPACING: Duration = Duration::from_secs(1);
+/// Somebody is still waiting for the answer to a packet of so long ago.
+const WANTED_FOR: Duration = Duration::from_secs(3);
 /// The side with the larger peer ID starts attempts that no packet waits for this much later, so that mostly one side
 /// dials.
 const POLITENESS: Duration = Duration::from_millis(500);
@@ -39,6 +41,7 @@ pub fn standby_backoff() -> Backoff<Moment> {
 impl Machine {
     /// A packet for the peer found no path.
     pub(super) fn wanted(&mut self, now: Moment) {
+        self.wanted_at = Some(now);
         let spaced = self.last_reach.is_none_or(|at| at + WANTED_SPACING <= now);
         if self.active.is_none() && spaced {
             self.reach.hasten(now);
@@ -55,7 +58,8 @@ impl Machine {
         }
         match self.active {
             None => {
-                let wait = if self.first { Duration::ZERO } else { POLITENESS };
+                let awaited = self.wanted_at.is_some_and(|at| now.since(at) < WANTED_FOR);
+                let wait = if self.first || awaited { Duration::ZERO } else { POLITENESS };
                 self.reach.hasten(now + wait);
             }
             // A better relay than the one in use, or one to fall back to.

@@ -49,6 +49,25 @@ fn a_waiting_packet_starts_an_attempt_at_once_but_not_more_than_once_a_second() 
 }
 
 #[test]
+fn a_relay_that_comes_up_while_a_packet_waits_is_used_at_once_by_either_side() {
+    let (small, large) = crate::ordered_peers();
+    for (waited, dialed) in [(0, true), (5, false)] {
+        let mut story = Story::between(large, small);
+        story.run_timeout();
+        story.now += Duration::from_secs(600);
+        story.run_timeout();
+        story.peer.handle_wanted(story.now);
+        story.run_timeout();
+        story.now += Duration::from_secs(waited);
+        story.run_timeout();
+        story.now += Duration::from_millis(200);
+        story.peer.handle_circuits(vec![circuit(1)], story.now);
+        let dials = story.run_timeout().iter().any(|action| matches!(action, Action::Dial { .. }));
+        assert_eq!(dials, dialed, "{waited} s");
+    }
+}
+
+#[test]
 fn the_peer_with_the_larger_id_leaves_the_first_dial_to_the_other_unless_a_packet_waits() {
     let (small, large) = crate::ordered_peers();
     for wanted in [false, true] {
