@@ -330,21 +330,28 @@ fn idle() -> Result<Vec<f64>> {
     for peer in &peers {
         hub.wait_for_class(peer.name(), "direct", PATIENCE)?;
     }
-    // Who serves the DHT is known by then, and nobody is probed any more.
-    clock::pause(Duration::from_secs(150));
+    for line in [
+        "add table inet idle",
+        "add counter inet idle seen",
+        "add chain inet idle in { type filter hook prerouting priority -400; }",
+        "add chain inet idle out { type filter hook postrouting priority 400; }",
+        "add rule inet idle in iifname eth0 counter name seen",
+        "add rule inet idle out oifname eth0 counter name seen",
+    ] {
+        hub.host().run(["nft", line])?;
+    }
+    // What others can reach has been tested by then, and nobody is probed any more.
+    clock::pause(Duration::from_secs(240));
     let (before, cpu) = (ip_packets(hub.host())?, hub.cpu_seconds()?);
     clock::pause(Duration::from_secs(120));
     let (packets, cpu) = (ip_packets(hub.host())? - before, hub.cpu_seconds()? - cpu);
     Ok(vec![packets as f64 / 2.0, cpu / 2.0])
 }
 
-/// IP packets of both versions that the host has received and sent.
+/// IP packets of both versions that the counter of [`idle`] has seen.
 fn ip_packets(host: &Host) -> Result<u64> {
-    let v6 = host.ask(
-        "awk '$1 ~ /^Ip6(InReceives|OutRequests)$/ { sum += $2 } END { print sum + 0 }' /proc/net/snmp6",
-    )?;
-    let v4 = host.ask("awk '$1 == \"Ip:\" && $2 ~ /^[0-9]+$/ { print $4 + $11 }' /proc/net/snmp")?;
-    Ok(v4.trim().parse::<u64>()? + v6.trim().parse::<u64>()?)
+    let seen = host.ask("nft list counter inet idle seen | awk '/packets/ { print $2 }'")?;
+    seen.trim().parse().context("the counter of nft")
 }
 
 fn homes_with_nats(name: &str) -> Result<(Pair, Vec<peerup_lab::Nat>)> {
