@@ -174,7 +174,7 @@ fn what_gives_way_is_the_oldest_of_its_flow() {
     let (mut queue, now) = (queue(), Instant::now());
     let flow = FlowKey::default();
     let numbered = |n: u32| [&n.to_be_bytes()[..], &[0; MTU]].concat();
-    let dropped: Vec<_> = (0..1000).flat_map(|n| push(&mut queue, flow, numbered(n), now)).collect();
+    let dropped: Vec<_> = (0..4000).flat_map(|n| push(&mut queue, flow, numbered(n), now)).collect();
     let number = |queued: &Queued| u32::from_be_bytes(*queued.body.first_chunk().unwrap());
     assert!(dropped.iter().map(number).eq(0..dropped.len() as u32));
     assert!(!dropped.is_empty());
