@@ -20,6 +20,9 @@ use crate::{
 
 /// Connections per peer: two transports, two families and their twins, doubled for make-before-break.
 const MAX_CONNECTIONS_PER_PEER: u32 = 16;
+/// What changes is pushed at once. To ask again costs a dozen packets on every connection, and libp2p's five minutes make
+/// that most of what an idle node sends.
+const IDENTIFY_EVERY: Duration = Duration::from_secs(3600);
 /// Handshakes in progress that others may cause.
 const MAX_PENDING_INCOMING: u32 = 256;
 /// Dials in progress, own and those that peers cause through hole punching: several peers raced at once over all
@@ -125,6 +128,7 @@ pub fn limits() -> connection_limits::Behaviour {
 pub fn identify(keypair: &Keypair, agent: &str, hide_listen_addresses: bool) -> identify::Behaviour {
     let config = identify::Config::new("/peerup/1.0.0".to_owned(), keypair.public())
         .with_agent_version(agent.to_owned())
+        .with_interval(IDENTIFY_EVERY)
         .with_push_listen_addr_updates(true)
         // Nodes exchange addresses in their own protocol, filtered; a listen address of the TUN never leaves.
         .with_hide_listen_addrs(hide_listen_addresses);
