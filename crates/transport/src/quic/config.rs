@@ -35,7 +35,13 @@ impl KeepAlive {
     /// Notices soon that the other end is gone, as a relay must.
     pub const WATCHFUL: Self =
         Self { interval: Duration::from_secs(8), idle_timeout: Duration::from_secs(20) };
+
+    /// For the end that was dialed. Both fall silent at the same moment, and would ask at the same moment.
+    fn later(self) -> Self {
+        Self { interval: self.interval + self.interval / 8, ..self }
+    }
 }
+
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// 500 Mbit/s at 100 ms are 6.25 MB in flight; half again for what waits for a missing packet.
 pub(crate) const STREAM_WINDOW: u32 = 10 << 20;
@@ -139,10 +145,12 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn new(config: Config) -> Self {
-        let transport = Arc::new(transport(config.congestion, config.path_mtu, config.keep_alive));
+        let transport = |keep_alive| Arc::new(transport(config.congestion, config.path_mtu, keep_alive));
+        let listener = transport(config.keep_alive.later());
+        let transport = transport(config.keep_alive);
         Self {
             endpoint: endpoint(&config.credentials),
-            server: server(&config.credentials, transport.clone()),
+            server: server(&config.credentials, listener),
             credentials: config.credentials,
             registry: config.registry,
             handshake: config.handshake,
