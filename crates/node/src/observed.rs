@@ -48,11 +48,10 @@ impl Observed {
     /// The last one stays until another replaces it: a mapping outlives a connection for a while.
     pub fn closed(&mut self, path: PathId) {
         for seen in self.seen.values_mut() {
-            for old in seen.iter_mut().filter(|seen| seen.path == path) {
-                old.stale = true;
-            }
             if seen.len() > 1 {
                 seen.retain(|seen| seen.path != path);
+            } else if let Some(last) = seen.back_mut().filter(|seen| seen.path == path) {
+                last.stale = true;
             }
         }
     }

@@ -139,10 +139,9 @@ impl Reservation {
 
     /// A connection to the relay is up on `address`.
     pub fn handle_connected(&mut self, path: PathId, address: &Multiaddr) {
-        self.connections.insert(path, group(address));
-        if let Some(group) = group(address) {
-            self.dialing.remove(&group);
-        }
+        let group = group(address);
+        self.connections.insert(path, group);
+        self.dialing.retain(|dialing, _| Some(*dialing) != group);
     }
 
     /// identify finished on a connection to the relay, so our observed address is known. `listen` are the relay's
@@ -252,7 +251,7 @@ impl Reservation {
         self.state = ReservationState::Connecting;
         self.deadline = Some(now + ANSWER_DEADLINE);
         self.dialing.clear();
-        self.dial(|_| true, now);
+        self.dial(now);
     }
 
     fn request(&mut self, now: Instant) {
@@ -275,24 +274,23 @@ impl Reservation {
         }
     }
 
-    /// Adds the transports that are known but not connected.
+    /// Adds the transports that are known and neither connected nor being dialed.
     fn dial_missing(&mut self, now: Instant) {
         self.complete_at = Some(now + COMPLETE_EVERY);
-        let connected: Vec<Group> = self.connections.values().flatten().copied().collect();
         self.dialing.retain(|_, since| *since + DIAL_PATIENCE > now);
-        let dialing = self.dialing.clone();
-        self.dial(|group| !connected.contains(&group) && !dialing.contains_key(&group), now);
+        self.dial(now);
     }
 
-    /// One dial per transport and family, so that success of one does not cancel the others. Names cannot be told
-    /// apart before they are resolved and go together.
-    fn dial(&mut self, wanted: impl Fn(Group) -> bool, now: Instant) {
+    /// Dials what is not there, one dial per transport and family, so that success of one does not cancel the others. Names
+    /// cannot be told apart before they are resolved and go together.
+    fn dial(&mut self, now: Instant) {
+        let connected = |wanted| self.connections.values().flatten().any(|group| *group == wanted);
         let mut named = Vec::new();
         let mut grouped: BTreeMap<Group, Vec<Multiaddr>> = BTreeMap::new();
         for address in &self.addresses {
             match group(address) {
-                Some(group) if wanted(group) => grouped.entry(group).or_default().push(address.clone()),
-                Some(_) => {}
+                Some(group) if connected(group) || self.dialing.contains_key(&group) => {}
+                Some(group) => grouped.entry(group).or_default().push(address.clone()),
                 None if self.connections.is_empty() => named.push(address.clone()),
                 None => {}
             }

