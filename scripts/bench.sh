@@ -13,7 +13,7 @@
 #          --rounds N  --seconds N  --minutes N (no measurement begins later)  --out DIR;  --help tells the rest.
 # Writes run.json (every value), table.md and chart.svg to target/bench. Takes a machine with nothing else to do.
 #
-# As root it lets namespaces use cubic and bbr while it runs, where the machine does not (and says so).
+# As root it lets namespaces use cubic, bbr and large send buffers while it runs, where the machine does not (and says so).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PATH="$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin"
@@ -36,6 +36,15 @@ install_rivals() {
     done
 }
 
+undo=()
+restore() {
+    local command
+    for command in "${undo[@]}"; do
+        eval "$command"
+    done
+}
+trap restore EXIT
+
 allowed=/proc/sys/net/ipv4/tcp_allowed_congestion_control
 allow_congestion_controls() {
     local before name wanted=
@@ -46,13 +55,28 @@ allow_congestion_controls() {
     if [ -z "$wanted" ]; then
         return 0
     fi
-    # shellcheck disable=SC2064 # the value of now is the one to restore
-    trap "echo '$before' >$allowed" EXIT
     if echo "$before$wanted" 2>/dev/null >$allowed; then
+        undo+=("echo '$before' >$allowed")
         echo "net.ipv4.tcp_allowed_congestion_control is \"$before$wanted\" while this runs; it was \"$before\""
     else
-        trap - EXIT
         echo "scripts/bench.sh: namespaces may not choose$wanted here" >&2
+    fi
+}
+
+# A daemon that is the host's root may have a send buffer of any size; in a namespace it gets what this allows. Programs that
+# ask for no buffer, like iperf3, do not notice.
+wmem=/proc/sys/net/core/wmem_max
+allow_send_buffers() {
+    local before wanted=16777216
+    before=$(cat $wmem)
+    if [ "$before" -ge $wanted ]; then
+        return 0
+    fi
+    if echo $wanted 2>/dev/null >$wmem; then
+        undo+=("echo '$before' >$wmem")
+        echo "net.core.wmem_max is $wanted while this runs; it was $before"
+    else
+        echo "scripts/bench.sh: send buffers stay at $before bytes here" >&2
     fi
 }
 
@@ -66,6 +90,7 @@ case "${1:-}" in
     list) target/release/peerup-bench "$@" --programs "$programs/bin" ;;
     *)
         allow_congestion_controls
+        allow_send_buffers
         target/release/peerup-bench run --programs "$programs/bin" "$@"
         ;;
 esac

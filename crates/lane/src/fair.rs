@@ -69,8 +69,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // What a flow that begins on a fast path sends in one burst of its slow start. On a slow path the age comes first.
-            bytes: 4 * 1024 * 1024,
+            // What some flows that begin on a fast path far away send in the bursts of their slow starts. On a slow path
+            // the age comes first.
+            bytes: 16 * 1024 * 1024,
             // A bound for packets of a few bytes, whose bookkeeping is larger than they are.
             packets: 4096,
             target: Duration::from_millis(5),

@@ -329,8 +329,8 @@ mod tests {
     #[test]
     fn in_a_full_lane_the_oldest_give_way_and_are_counted() {
         let (mut lane, now) = (Lane::new(1), Instant::now());
-        let dropped: u64 = (0..4000).map(|_| lane.push(FLOW, Form::Plain, &[0; 1380], now)).sum();
-        assert_eq!(dropped, 4000 - (Limits::default().bytes / 1380) as u64);
+        let dropped: u64 = (0..4000).map(|_| lane.push(FLOW, Form::Plain, &[0; 9000], now)).sum();
+        assert_eq!(dropped, 4000 - (Limits::default().bytes / 9000) as u64);
     }
 
     #[test]

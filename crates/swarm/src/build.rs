@@ -34,6 +34,9 @@ use crate::{
 const INBOUND_QUEUE: usize = 256;
 /// An unwanted connection lives this long, so that a late second thought (a guest being authorized) finds it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Whoever comes to a link asks at once, and is heard by all; this is for questions and answers that got lost. One question
+/// is answered by every member on the link, to every member.
+const MDNS_EVERY: Duration = Duration::from_secs(30 * 60);
 /// Listen addresses, DCUtR candidates and both families of a well-connected host fit in one concurrent dial.
 const DIAL_CONCURRENCY: NonZeroU8 = NonZeroU8::new(24).expect("not zero");
 
@@ -127,7 +130,8 @@ fn relay_server(
 /// Multicast DNS is a convenience: a host without multicast works without it.
 fn multicast_dns(own: PeerId, profile: &Profile) -> Option<mdns::tokio::Behaviour> {
     let Profile::Node { mdns: true, .. } = profile else { return None };
-    mdns::tokio::Behaviour::new(mdns::Config::default(), own)
+    let config = mdns::Config { query_interval: MDNS_EVERY, ..mdns::Config::default() };
+    mdns::tokio::Behaviour::new(config, own)
         .inspect_err(|error| tracing::warn!(%error, "multicast DNS is not available"))
         .ok()
 }

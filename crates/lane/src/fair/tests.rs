@@ -9,6 +9,7 @@ use super::*;
 const SEED: u64 = 7;
 const SUPER: usize = 64 * 1024;
 const MTU: usize = 1380;
+const JUMBO: usize = 9000;
 const MS: Duration = Duration::from_millis(1);
 
 fn queue() -> FairQueue {
@@ -173,7 +174,7 @@ fn a_full_queue_takes_from_the_flow_that_has_most_and_never_from_a_newcomer() {
 fn what_gives_way_is_the_oldest_of_its_flow() {
     let (mut queue, now) = (queue(), Instant::now());
     let flow = FlowKey::default();
-    let numbered = |n: u32| [&n.to_be_bytes()[..], &[0; MTU]].concat();
+    let numbered = |n: u32| [&n.to_be_bytes()[..], &[0; JUMBO]].concat();
     let dropped: Vec<_> = (0..4000).flat_map(|n| push(&mut queue, flow, numbered(n), now)).collect();
     let number = |queued: &Queued| u32::from_be_bytes(*queued.body.first_chunk().unwrap());
     assert!(dropped.iter().map(number).eq(0..dropped.len() as u32));

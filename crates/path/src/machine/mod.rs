@@ -198,7 +198,7 @@ impl Machine {
         if self.punch.backoff.is_due(now) {
             self.request_punch(now);
         }
-        if self.standby.is_due(now) {
+        if self.standby_due().is_some_and(|due| due <= now) {
             self.dial_standby(now);
         }
         // Before a suspicion is lifted: what waited for its turn goes first.
@@ -221,7 +221,7 @@ impl Machine {
             .chain(self.idle_at)
             .chain(self.connecting_until)
             .chain(reach)
-            .chain(self.standby.due())
+            .chain(self.standby_due())
             .chain(self.further_due())
             .chain(self.punch.backoff.due())
             .chain(self.planned.iter().map(|planned| planned.at))

@@ -27,6 +27,9 @@ const POLITENESS: Duration = Duration::from_millis(500);
 const STANDBY_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 const STANDBY_FIRST: Duration = Duration::from_secs(5);
 const STANDBY_CAP: Duration = Duration::from_secs(300);
+/// For a peer without traffic it is not asked for for ever: a relay that has no reservation of the peer mostly never gets
+/// one, and each question costs six packets.
+const STANDBY_WHILE_IDLE: u32 = 3;
 
 pub fn backoff() -> Backoff<Moment> {
     let mut reach = Backoff::new(FIRST, CAP);
@@ -139,6 +142,14 @@ impl Machine {
         } else if self.standby.due().is_none() {
             self.standby.hasten(now + STANDBY_AFTER[usize::from(!self.first)]);
         }
+    }
+
+    /// When to ask for it next.
+    pub(super) fn standby_due(&self) -> Option<Moment> {
+        let worth = !self.has_direct()
+            || self.idle_at.is_some()
+            || self.standby.attempts() < STANDBY_WHILE_IDLE;
+        self.standby.due().filter(|_| worth)
     }
 
     pub(super) fn dial_standby(&mut self, now: Moment) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use peerup_path::Action;
 use peerup_types::PathId;
 
-use crate::{DIRECT_V4, RELAYED, Story, circuit};
+use crate::{DIRECT_TCP, DIRECT_V4, RELAYED, Story, circuit};
 
 #[test]
 fn a_new_peer_is_dialed_through_every_circuit_at_once() {
@@ -110,6 +110,25 @@ fn a_relayed_path_is_kept_beside_a_direct_one_and_comes_back_after_its_relay() {
     assert_eq!(dials(&mut story), 0);
     story.peer.handle_closed(PathId(2), story.now);
     assert!(dials(&mut story) > 0);
+}
+
+#[test]
+fn for_an_idle_peer_a_relayed_path_beside_a_direct_one_is_tried_a_few_times_and_with_traffic_again() {
+    let mut story = Story::with_ready([(1, DIRECT_TCP), (2, DIRECT_V4)]);
+    story.peer.handle_circuits(vec![circuit(1)], story.now);
+    let mut dials = 0;
+    while story.peer.poll_timeout().is_some_and(|at| at < story.start + Duration::from_secs(7200)) {
+        story.step(|peer, action, now| match action {
+            Action::Dial { .. } => dials += 1,
+            Action::Probe { path } => peer.handle_answer(*path, Duration::from_millis(20), now),
+            _ => {}
+        });
+    }
+    assert!((3..=5).contains(&dials), "{dials} in two hours");
+    story.now += Duration::from_secs(7200);
+    story.peer.handle_traffic(story.now);
+    story.peer.handle_timeout(story.now);
+    assert!(story.drain().iter().any(|action| matches!(action, Action::Dial { .. })));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What is chosen at construction, and its translation for quinn.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use aws_lc_rs::{hmac, rand};
 use libp2p_identity::PeerId;
@@ -26,19 +26,56 @@ pub struct KeepAlive {
     pub interval: Duration,
     /// Silent for this long: gone. The smaller one of both ends counts.
     pub idle_timeout: Duration,
+    /// How many times as long both are between neighbours, who have no NAT between them that forgets.
+    pub between_neighbours: u32,
 }
 
 impl KeepAlive {
-    /// Ten idle peers are 48 packets a minute. Whoever has packets to send notices a dead connection by probes.
-    pub const FRUGAL: Self =
-        Self { interval: Duration::from_secs(25), idle_timeout: Duration::from_secs(60) };
+    /// Ten idle peers are 48 packets a minute, ten idle neighbours 24. Whoever has packets to send notices a dead
+    /// connection by probes.
+    pub const FRUGAL: Self = Self {
+        interval: Duration::from_secs(25),
+        idle_timeout: Duration::from_secs(60),
+        between_neighbours: 2,
+    };
     /// Notices soon that the other end is gone, as a relay must.
-    pub const WATCHFUL: Self =
-        Self { interval: Duration::from_secs(8), idle_timeout: Duration::from_secs(20) };
+    pub const WATCHFUL: Self = Self {
+        interval: Duration::from_secs(8),
+        idle_timeout: Duration::from_secs(20),
+        between_neighbours: 1,
+    };
 
     /// For the end that was dialed. Both fall silent at the same moment, and would ask at the same moment.
     fn later(self) -> Self {
         Self { interval: self.interval + self.interval / 8, ..self }
+    }
+
+    fn between(self, who: Ends) -> Self {
+        let times = match who {
+            Ends::Neighbours => self.between_neighbours,
+            Ends::Apart => 1,
+        };
+        Self { interval: self.interval * times, idle_timeout: self.idle_timeout * times, ..self }
+    }
+}
+
+/// Whether the ends of a connection are on one link, as far as their addresses tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    Neighbours,
+    Apart,
+}
+
+impl Ends {
+    /// Equal prefixes of the usual length, /24 and /64. A link with a shorter one is taken for two: its connections are
+    /// asked more often than they need. The other mistake needs a NAT between two parts of one such prefix.
+    pub(crate) fn of(local: IpAddr, remote: IpAddr) -> Self {
+        let same = match (local.to_canonical(), remote.to_canonical()) {
+            (IpAddr::V4(local), IpAddr::V4(remote)) => local.octets()[..3] == remote.octets()[..3],
+            (IpAddr::V6(local), IpAddr::V6(remote)) => local.octets()[..8] == remote.octets()[..8],
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        };
+        if same { Self::Neighbours } else { Self::Apart }
     }
 }
 
@@ -139,34 +176,61 @@ pub(crate) struct Settings {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) handshake: Duration,
     pub(crate) endpoint: EndpointConfig,
-    pub(crate) server: quinn::ServerConfig,
-    transport: Arc<TransportConfig>,
+    server: ByEnds<Arc<quinn::ServerConfig>>,
+    client: ByEnds<Arc<TransportConfig>>,
+}
+
+/// What differs between neighbours and others.
+#[derive(Clone)]
+pub(crate) struct ByEnds<T> {
+    apart: T,
+    neighbours: T,
+}
+
+impl<T: Clone> ByEnds<T> {
+    fn new(make: impl Fn(Ends) -> T) -> Self {
+        Self { apart: make(Ends::Apart), neighbours: make(Ends::Neighbours) }
+    }
+
+    pub(crate) fn get(&self, ends: Ends) -> T {
+        match ends {
+            Ends::Apart => self.apart.clone(),
+            Ends::Neighbours => self.neighbours.clone(),
+        }
+    }
 }
 
 impl Settings {
     pub(crate) fn new(config: Config) -> Self {
         let transport = |keep_alive| Arc::new(transport(config.congestion, config.path_mtu, keep_alive));
-        let listener = transport(config.keep_alive.later());
-        let transport = transport(config.keep_alive);
+        let asking = config.keep_alive;
+        let later = asking.later();
         Self {
             endpoint: endpoint(&config.credentials),
-            server: server(&config.credentials, listener),
+            server: ByEnds::new(|ends| {
+                Arc::new(server(&config.credentials, transport(later.between(ends))))
+            }),
+            client: ByEnds::new(|ends| transport(asking.between(ends))),
             credentials: config.credentials,
             registry: config.registry,
             handshake: config.handshake,
-            transport,
         }
     }
 
+    /// For those who dial this host.
+    pub(crate) fn server(&self) -> ByEnds<Arc<quinn::ServerConfig>> {
+        self.server.clone()
+    }
+
     /// For a dial; `expected` is refused as [`Mismatch`] when somebody else answers.
-    pub(crate) fn client(&self, expected: Option<PeerId>) -> (quinn::ClientConfig, Mismatch) {
+    pub(crate) fn client(&self, expected: Option<PeerId>, ends: Ends) -> (quinn::ClientConfig, Mismatch) {
         let (tls, mismatch) = match expected {
             Some(peer) => self.credentials.pinned_client_config(peer),
             None => (self.credentials.client_config(), Mismatch::default()),
         };
         let crypto = QuicClientConfig::try_from(tls).expect("AES-128-GCM, QUIC's initial suite, is offered");
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(self.transport.clone());
+        config.transport_config(self.client.get(ends));
         (config, mismatch)
     }
 }
@@ -266,4 +330,47 @@ fn factory(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
         Congestion::NewReno => Arc::new(NewRenoConfig::default()),
     };
     Arc::new(Reined(chosen))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says what it expects")]
+mod tests {
+    use super::*;
+
+    fn ends(local: &str, remote: &str) -> Ends {
+        Ends::of(local.parse().unwrap(), remote.parse().unwrap())
+    }
+
+    #[test]
+    fn neighbours_have_a_prefix_in_common() {
+        for (local, remote) in [
+            ("192.168.7.2", "192.168.7.200"),
+            ("203.0.113.1", "203.0.113.9"),
+            ("::ffff:192.168.7.2", "192.168.7.3"),
+            ("fe80::1", "fe80::2"),
+            ("2001:db8:0:1::5", "2001:db8:0:1:ffff::5"),
+        ] {
+            assert_eq!(ends(local, remote), Ends::Neighbours, "{local} {remote}");
+        }
+        for (local, remote) in [
+            ("192.168.7.2", "192.168.8.2"),
+            ("10.0.0.1", "203.0.113.1"),
+            ("2001:db8:0:1::5", "2001:db8:0:2::5"),
+            ("192.168.7.2", "2001:db8::1"),
+        ] {
+            assert_eq!(ends(local, remote), Ends::Apart, "{local} {remote}");
+        }
+    }
+
+    #[test]
+    fn only_neighbours_wait_longer_than_a_nat_remembers_and_a_relay_waits_for_nobody() {
+        let common_nat = Duration::from_secs(30);
+        for end in [KeepAlive::FRUGAL, KeepAlive::FRUGAL.later()] {
+            assert!(end.between(Ends::Apart).interval < common_nat);
+            let near = end.between(Ends::Neighbours);
+            // One keep-alive may be lost.
+            assert!(near.interval * 2 < near.idle_timeout, "{near:?}");
+        }
+        assert_eq!(KeepAlive::WATCHFUL.between(Ends::Neighbours), KeepAlive::WATCHFUL);
+    }
 }

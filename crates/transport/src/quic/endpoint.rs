@@ -2,14 +2,14 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
 use quinn::TokioRuntime;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::config::Settings;
+use super::config::{Ends, Settings};
 
 /// 50 ms at 1 Gbit/s. The default of Linux (208 KiB) holds fewer than a hundred full packets, and a receiver that
 /// was not scheduled for a moment loses the rest.
@@ -33,12 +33,23 @@ impl SocketBuffers {
 
 /// An endpoint that dials and accepts from `local`.
 pub(crate) fn listening(settings: &Settings, local: SocketAddr) -> io::Result<quinn::Endpoint> {
-    bind(settings, local, Some(settings.server.clone()))
+    bind(settings, local, Some((*settings.server().get(Ends::Apart)).clone()))
 }
 
 /// An endpoint that dials from a port of the kernel's choice.
 pub(crate) fn dialing(settings: &Settings, remote: SocketAddr) -> io::Result<quinn::Endpoint> {
     bind(settings, wildcard_for(remote), None)
+}
+
+/// The address that packets of `endpoint` to `remote` leave from. Nothing is sent: a route is looked up.
+pub(crate) fn source_to(endpoint: &quinn::Endpoint, remote: SocketAddr) -> io::Result<IpAddr> {
+    let bound = endpoint.local_addr()?.ip();
+    if !bound.is_unspecified() {
+        return Ok(bound);
+    }
+    let probe = UdpSocket::bind(wildcard_for(remote))?;
+    probe.connect(remote)?;
+    Ok(probe.local_addr()?.ip())
 }
 
 fn wildcard_for(remote: SocketAddr) -> SocketAddr {

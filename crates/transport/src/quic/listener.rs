@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -17,6 +18,7 @@ use libp2p_core::{
 
 use super::{
     address,
+    config::{ByEnds, Ends},
     connecting::{Error, Handshakes},
     transport::Upgrade,
 };
@@ -29,6 +31,7 @@ pub(crate) struct Listener {
     rank: u64,
     local: SocketAddr,
     endpoint: quinn::Endpoint,
+    configs: ByEnds<Arc<quinn::ServerConfig>>,
     handshakes: Handshakes,
     accepting: BoxFuture<'static, Option<quinn::Incoming>>,
     /// Only a wildcard has addresses that come and go.
@@ -43,6 +46,7 @@ impl Listener {
         id: ListenerId,
         rank: u64,
         endpoint: quinn::Endpoint,
+        configs: ByEnds<Arc<quinn::ServerConfig>>,
         handshakes: Handshakes,
     ) -> io::Result<Self> {
         let local = endpoint.local_addr()?;
@@ -53,6 +57,7 @@ impl Listener {
             local,
             accepting: accept(&endpoint),
             endpoint,
+            configs,
             handshakes,
             addresses: if is_wildcard { Some(IfWatcher::new()?) } else { None },
             pending: VecDeque::new(),
@@ -136,7 +141,8 @@ impl Listener {
         self.accepting = accept(&self.endpoint);
         let remote = incoming.remote_address();
         let local = incoming.local_ip().map_or(self.local, |ip| SocketAddr::new(ip, self.local.port()));
-        let event = match incoming.accept() {
+        let config = self.configs.get(Ends::of(local.ip(), remote.ip()));
+        let event = match incoming.accept_with(config) {
             Ok(connecting) => TransportEvent::Incoming {
                 listener_id: self.id,
                 upgrade: self.handshakes.clone().finish(connecting, Endpoint::Listener).boxed(),

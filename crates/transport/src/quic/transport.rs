@@ -16,7 +16,7 @@ use libp2p_identity::PeerId;
 
 use super::{
     address,
-    config::{Config, Settings},
+    config::{Config, Ends, Settings},
     connecting::{Error, Handshakes},
     connection::Connection,
     endpoint,
@@ -107,7 +107,10 @@ impl libp2p_core::Transport for Transport {
             return Err(TransportError::MultiaddrNotSupported(address));
         };
         let listener = endpoint::listening(&self.settings, local)
-            .and_then(|endpoint| Listener::new(id, self.listened, endpoint, self.handshakes.clone()))
+            .and_then(|endpoint| {
+                let (configs, handshakes) = (self.settings.server(), self.handshakes.clone());
+                Listener::new(id, self.listened, endpoint, configs, handshakes)
+            })
             .map_err(|error| TransportError::Other(Error::Socket(error)))?;
         self.listeners.push(listener);
         self.listened += 1;
@@ -128,7 +131,10 @@ impl libp2p_core::Transport for Transport {
             Some(_) | None => return Err(TransportError::MultiaddrNotSupported(address)),
         };
         let endpoint = self.endpoint_to(remote, opts.port_use).map_err(TransportError::Other)?;
-        let (config, mismatch) = self.settings.client(expected);
+        // Without a route the dial fails by itself.
+        let ends = endpoint::source_to(&endpoint, remote)
+            .map_or(Ends::Apart, |local| Ends::of(local, remote.ip()));
+        let (config, mismatch) = self.settings.client(expected, ends);
         let handshakes = self.handshakes.clone();
         let dial = async move {
             let connecting = endpoint.connect_with(config, remote, NO_NAME)?;
