@@ -48,6 +48,8 @@ const QUANTUM: i32 = 1514;
 /// A short queue is not congestion but a writer that was not scheduled, or a super-packet or two on a slow path; it is
 /// never dropped for its age.
 const SHORT: usize = 128 * 1024;
+/// What no round trip is longer than, whatever a peer makes us believe.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(1);
 /// No flow is in this bucket.
 const VACANT: u16 = u16::MAX;
 
@@ -60,9 +62,10 @@ pub struct Limits {
     /// How long packets may wait once a flow's burst is over. On a path on which one packet takes longer than this, it
     /// has to be as long as one packet takes (RFC 8289 §4.4).
     pub target: Duration,
-    /// How long the target may be missed before a flow hears of it: about the longest round trip that is common.
+    /// How long the target may be missed before a flow hears of it: the longest round trip that is common, or that of a
+    /// longer path.
     pub interval: Duration,
-    /// A packet older than this tells its sender nothing useful.
+    /// A packet older than this tells its sender nothing useful; on a path with a long round trip, older than two of them.
     pub age: Duration,
 }
 
@@ -116,6 +119,9 @@ struct Flow {
 #[derive(Debug)]
 pub struct FairQueue {
     limits: Limits,
+    /// Those of `limits` on the path in use.
+    interval: Duration,
+    age: Duration,
     seed: u64,
     /// Which of `flows` is in a bucket. Empty until the first packet: most peers are silent most of the time.
     buckets: Vec<u16>,
@@ -133,6 +139,8 @@ impl FairQueue {
     pub fn new(limits: Limits, seed: u64) -> Self {
         Self {
             limits,
+            interval: limits.interval,
+            age: limits.age,
             seed,
             buckets: Vec::new(),
             flows: Vec::new(),
@@ -209,6 +217,15 @@ impl FairQueue {
         self.flows.iter_mut().for_each(|flow| flow.codel = Codel::default());
     }
 
+    /// The path's round trip without a queue; zero when it is not known. A connection that begins to send on a path doubles its
+    /// rate each round trip, as the flows in front of it do: so long they may have to wait for it, and a loss then would end
+    /// their growth for good.
+    pub fn set_round_trip(&mut self, rtt: Duration) {
+        let rtt = rtt.min(LONGEST_ROUND_TRIP);
+        self.interval = self.limits.interval.max(rtt);
+        self.age = self.limits.age.max(rtt * 2);
+    }
+
     pub fn len(&self) -> usize {
         self.packets.len()
     }
@@ -276,12 +293,12 @@ impl FairQueue {
         let flow = &mut self.flows[slot];
         let waited = now.saturating_duration_since(queued.at);
         let crowded = lane_bytes > SHORT && flow.bytes + queued.body.len() > share;
-        if crowded && waited > self.limits.age {
+        if crowded && waited > self.age {
             return Some((queued, Fate::TooOld));
         }
         let standing = flow.bytes > queued.body.len().max(QUANTUM as usize);
         let late = standing && waited >= self.limits.target;
-        let fate = match flow.codel.judge(late, now, self.limits.interval) {
+        let fate = match flow.codel.judge(late, now, self.interval) {
             false => Fate::Send,
             true if mark(&mut queued) => Fate::SendMarked,
             true => return Some((queued, Fate::Congestion)),

@@ -122,6 +122,7 @@ impl Lane {
     pub fn switch(&mut self, path: Option<PathId>, now: Instant) {
         self.retained.switch(path);
         self.queue.restart(now);
+        self.queue.set_round_trip(Duration::ZERO);
         self.pace = Pace::default();
     }
 
@@ -132,7 +133,11 @@ impl Lane {
 
     /// The peer acknowledges frames. There may be room for more then.
     pub fn acknowledge(&mut self, ack: Ack, now: Instant) -> Acked {
-        self.retained.acknowledge(ack, now, &mut self.buffers)
+        let acked = self.retained.acknowledge(ack, now, &mut self.buffers);
+        if let Some(rtt) = self.retained.least_rtt() {
+            self.queue.set_round_trip(rtt);
+        }
+        acked
     }
 
     /// When [`Self::drain_into`] has something to do without anything else having happened.
@@ -331,6 +336,35 @@ mod tests {
         let (mut lane, now) = (Lane::new(1), Instant::now());
         let dropped: u64 = (0..4000).map(|_| lane.push(FLOW, Form::Plain, &[0; 9000], now)).sum();
         assert_eq!(dropped, 4000 - (Limits::default().bytes / 9000) as u64);
+    }
+
+    #[test]
+    fn on_a_path_with_a_long_round_trip_packets_of_a_long_queue_may_be_older() {
+        let (mut lane, start) = (Lane::new(1), Instant::now());
+        let far = Far { acks: true, ..FAR };
+        let rtt = Duration::from_millis(600);
+        let queue =
+            |lane: &mut Lane, at| (0..300).for_each(|_| drop(lane.push(FLOW, Form::Plain, &[0; 1380], at)));
+        let too_old = |lane: &mut Lane, at| lane.drain_into(&mut FrameWriter::new(), far, at).too_old;
+        lane.switch(Some(PathId(1)), start);
+        lane.push(FLOW, Form::Plain, &[0; 100], start);
+        let seq = lane.retained.next();
+        assert_eq!(too_old(&mut lane, start), 0);
+        lane.acknowledge(Ack { lane: 0, seq }, start + rtt);
+
+        let mut now = start + rtt;
+        queue(&mut lane, now);
+        now += rtt;
+        assert_eq!(too_old(&mut lane, now), 0);
+        now += rtt * 2;
+        assert!(too_old(&mut lane, now) > 0, "but not of any age");
+        lane.switch(Some(PathId(2)), now);
+        queue(&mut lane, now);
+        let far = Far { acks: false, ..far };
+        assert!(
+            lane.drain_into(&mut FrameWriter::new(), far, now + rtt).too_old > 0,
+            "of another path nothing is known"
+        );
     }
 
     #[test]

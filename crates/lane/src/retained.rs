@@ -65,6 +65,8 @@ pub struct Retained {
     floor: u32,
     announce: bool,
     rtt: Option<Duration>,
+    /// The shortest on the path in use.
+    least_rtt: Option<Duration>,
 }
 
 impl Retained {
@@ -83,6 +85,7 @@ impl Retained {
             floor: first,
             announce: true,
             rtt: None,
+            least_rtt: None,
         }
     }
 
@@ -124,6 +127,7 @@ impl Retained {
             return;
         }
         self.path = path;
+        self.least_rtt = None;
         self.resend_all();
     }
 
@@ -202,6 +206,9 @@ impl Retained {
             let sample = now.saturating_duration_since(newest.at);
             // RFC 6298 §2.3 without the variance, which the limits stand in for.
             self.rtt = Some(self.rtt.map_or(sample, |rtt| rtt - rtt / 8 + sample / 8));
+            if path == self.path {
+                self.least_rtt = Some(self.least_rtt.map_or(sample, |rtt| rtt.min(sample)));
+            }
         }
         let blocked = self.is_blocked();
         for _ in 0..frames {
@@ -210,6 +217,11 @@ impl Retained {
         self.floor = self.front();
         self.fallen = None;
         Acked { frames, path, room: blocked }
+    }
+
+    /// The shortest round trip of a frame and its acknowledgement on the path in use.
+    pub fn least_rtt(&self) -> Option<Duration> {
+        self.least_rtt
     }
 
     /// Bytes that are kept.

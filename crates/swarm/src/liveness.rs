@@ -1,7 +1,7 @@
 //! Notices that a connection is dead although nobody said so.
 //!
-//! Suspend, roaming and a forgotten NAT mapping end a TCP connection without FIN or RST, and TCP has no keep-alive
-//! of its own. QUIC gives up by itself when it is idle; a reservation over TCP would look alive until the kernel
+//! Suspend, roaming and a forgotten NAT mapping end a TCP connection without FIN or RST, and the kernel's keep-alive takes
+//! minutes. QUIC gives up by itself when it is idle; a reservation over TCP would look alive until the kernel
 //! stops retransmitting. libp2p's ping only reports, so the shell closes what ping reports as failed.
 //!
 //! libp2p keeps the first failure in a row to itself and pings again after the interval, so a silent connection is
@@ -44,9 +44,10 @@ pub struct Rhythm {
 
 impl Rhythm {
     /// A node has to notice soon that its relay is gone. To a peer TCP is mostly the spare of a QUIC connection, and
-    /// packets that have to go there are probed; an idle node with ten peers stays below 60 packets a minute.
+    /// packets that have to go there are probed, and the kernel asks whether the peer is there; an idle node with ten peers
+    /// stays below 60 packets a minute.
     pub const NODE: Self =
-        Self { to_relays: Duration::from_secs(15), dialed: Duration::from_secs(600), accepted: NEVER };
+        Self { to_relays: Duration::from_secs(15), dialed: Duration::from_secs(3600), accepted: NEVER };
     /// A stale connection with a reservation on it would attract circuits to a host that has moved.
     pub const RELAY: Self = {
         let every = Duration::from_secs(10);

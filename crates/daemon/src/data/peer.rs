@@ -98,7 +98,9 @@ impl Peer {
             self.outlet(before, |outlet| outlet.stand_alone(false));
         }
         if let Some(new) = beside {
-            self.outlet(new, |outlet| outlet.stand_alone(path != beside));
+            let mut carriers = self.carriers.borrow_mut();
+            carriers.share(path == beside);
+            self.outlet(new, |outlet| outlet.stand_alone(carriers.carries_only_datagrams()));
         }
         if let Some(new) = beside.filter(|_| before != beside) {
             self.outlet(new, |outlet| outlet.unheard.heard());
@@ -153,6 +155,7 @@ impl Peer {
         if carriers.wants_figures(now) {
             let peerup_swarm::PathFigures { rtt, sent, lost } = datagrams.figures();
             carriers.note_path(PathFigures { rtt, sent, lost }, now);
+            datagrams.stand_alone(carriers.carries_only_datagrams());
         }
         match carriers.carrier_of(packet.packet(), packet.longest(), room, now) {
             Carrier::Stream => None,

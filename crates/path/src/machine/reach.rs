@@ -146,9 +146,8 @@ impl Machine {
 
     /// When to ask for it next.
     pub(super) fn standby_due(&self) -> Option<Moment> {
-        let worth = !self.has_direct()
-            || self.idle_at.is_some()
-            || self.standby.attempts() < STANDBY_WHILE_IDLE;
+        let worth =
+            !self.has_direct() || self.idle_at.is_some() || self.standby.attempts() < STANDBY_WHILE_IDLE;
         self.standby.due().filter(|_| worth)
     }
 

@@ -207,9 +207,7 @@ impl Settings {
         let later = asking.later();
         Self {
             endpoint: endpoint(&config.credentials),
-            server: ByEnds::new(|ends| {
-                Arc::new(server(&config.credentials, transport(later.between(ends))))
-            }),
+            server: ByEnds::new(|ends| Arc::new(server(&config.credentials, transport(later.between(ends))))),
             client: ByEnds::new(|ends| transport(asking.between(ends))),
             credentials: config.credentials,
             registry: config.registry,

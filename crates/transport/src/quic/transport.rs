@@ -132,8 +132,8 @@ impl libp2p_core::Transport for Transport {
         };
         let endpoint = self.endpoint_to(remote, opts.port_use).map_err(TransportError::Other)?;
         // Without a route the dial fails by itself.
-        let ends = endpoint::source_to(&endpoint, remote)
-            .map_or(Ends::Apart, |local| Ends::of(local, remote.ip()));
+        let ends =
+            endpoint::source_to(&endpoint, remote).map_or(Ends::Apart, |local| Ends::of(local, remote.ip()));
         let (config, mismatch) = self.settings.client(expected, ends);
         let handshakes = self.handshakes.clone();
         let dial = async move {

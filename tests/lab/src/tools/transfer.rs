@@ -9,6 +9,7 @@ use crate::process::{Process, Show};
 use crate::tools::links::snmp;
 
 const PORT: u16 = 9000;
+const BULK_PORT: u16 = 9001;
 
 /// A TCP connection that is fed 4 KiB every few milliseconds, which no queue of a busy machine has to drop, and compared
 /// by checksum at the end.
@@ -50,6 +51,58 @@ impl Transfer {
         let (sent, received) = (from.ask("sha256sum < ~/sent")?, to.ask("sha256sum < ~/received")?);
         ensure!(sent == received, "what arrived differs from what was sent");
         Ok(())
+    }
+}
+
+/// A TCP connection that carries random bytes as fast as it can, compared by SHA-256 at the end.
+pub struct Bulk {
+    ends: [Host; 2],
+    sender: Process,
+    receiver: Process,
+}
+
+impl Bulk {
+    /// From `from` to `address`, which is `to`'s: at least so many megabytes, and more until [`Self::enough`].
+    pub fn start(from: &Host, to: &Host, address: &str, megabytes: u64) -> Result<Self> {
+        let deadline = Duration::from_secs(1800);
+        let receiver = to.cmd("sh").args(["-c", &format!("nc -l {BULK_PORT} | sha256sum > ~/received.sum")]);
+        let receiver = receiver.deadline(deadline).show(Show::Nothing).spawn()?;
+        let listening =
+            || to.ask(&format!("ss -Htln sport = {BULK_PORT}")).is_ok_and(|line| !line.is_empty());
+        to.wait_until("nc listens", Duration::from_secs(5), listening)?;
+        let feed = format!(
+            "rm -f ~/enough ~/copy; mkfifo ~/copy; sha256sum < ~/copy > ~/sent.sum & \
+             i=0; while [ $i -lt {megabytes} ] || [ ! -e ~/enough ]; do \
+             head -c 16000000 /dev/urandom; i=$((i + 16)); echo $i > ~/sent.megabytes; done \
+             | tee ~/copy | nc -N {address} {BULK_PORT}; wait"
+        );
+        let sender = from.cmd("sh").args(["-c", &feed]).deadline(deadline).show(Show::Nothing).spawn()?;
+        Ok(Self { ends: [from.clone(), to.clone()], sender, receiver })
+    }
+
+    /// The bytes asked for in the beginning are enough.
+    pub fn enough(&self) -> Result<()> {
+        self.ends[0].ask("touch ~/enough").map(drop)
+    }
+
+    /// What the sender has been fed with.
+    pub fn megabytes(&self) -> Result<u64> {
+        let fed = self.ends[0].ask("cat ~/sent.megabytes")?;
+        Ok(fed.trim().parse()?)
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.sender.is_running()
+    }
+
+    /// Waits for the end and compares; says how many megabytes it were.
+    pub fn arrives_whole(mut self, deadline: Duration) -> Result<u64> {
+        self.sender.wait(deadline)?;
+        self.receiver.wait(Duration::from_secs(30))?;
+        let [from, to] = &self.ends;
+        let (sent, received) = (from.ask("cat ~/sent.sum")?, to.ask("cat ~/received.sum")?);
+        ensure!(sent.len() > 64 && sent == received, "sent {sent:?}, received {received:?}");
+        self.megabytes()
     }
 }
 

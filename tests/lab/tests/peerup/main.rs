@@ -29,6 +29,7 @@ mod services;
 mod switches;
 mod teardown;
 mod traffic;
+mod whole;
 mod why;
 
 use anyhow::Result;

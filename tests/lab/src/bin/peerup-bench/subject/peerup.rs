@@ -129,7 +129,7 @@ fn configure(subject: Subject, node: &Node) -> Result<()> {
     node.peerup(["config", "set", "network.listen_addresses", &listen])?;
     let (carrier, blocked) = match subject {
         Subject::PeerupTcp => ("stream", Some("udp")),
-        Subject::PeerupQuic => ("stream", Some("tcp")),
+        Subject::PeerupQuic => ("auto", Some("tcp")),
         Subject::PeerupDatagram => ("datagram", None),
         _ => ("auto", None),
     };
