@@ -6,15 +6,11 @@
 //! - TCP takes the stream. On a path that is far or loses packets, a connection that has said little for a while
 //!   (keystrokes, requests, keep-alives) takes datagrams: what it says is repaired by its own end, without waiting for the
 //!   repair of somebody's bulk transfer. One larger packet and it is back on the stream.
-//! - Where the stream rides the same QUIC connection as the datagrams, since no TCP connection came about, and the path
-//!   loses packets, everything takes datagrams: QUIC's congestion control slows all flows together for each random loss,
-//!   and the flows' own ends know better.
 //!
 //! # Order
 //! Packets of a flow that change carrier may overtake each other in one direction only: datagrams are faster. Leaving
 //! datagrams for the stream is safe at any time. Leaving the stream is for TCP connections that have been thin for
-//! [`THIN_FOR`], on paths that reorder anyway, and for other flows once the path has been settled for [`SETTLED`]. When a
-//! path is found to lose packets, transfers on QUIC's stream leave it once, and what waited there is overtaken.
+//! [`THIN_FOR`], on paths that reorder anyway, and for other flows once the path has been settled for [`SETTLED`].
 //!
 //! Flows are told apart by a hash; those that share a bucket are treated as one, whose order is kept all the same.
 
@@ -74,10 +70,7 @@ pub struct Carriers {
     /// Made when the first packet has a choice.
     flows: Vec<Flow>,
     settled_at: Option<Instant>,
-    /// The stream and the datagrams are of one QUIC connection.
-    shared: bool,
     rough: bool,
-    lossy: bool,
     look_at: Option<Instant>,
     seen: PathFigures,
 }
@@ -85,16 +78,7 @@ pub struct Carriers {
 impl Carriers {
     pub fn new(choice: CarrierChoice) -> Self {
         let seen = PathFigures { rtt: Duration::ZERO, sent: 0, lost: 0 };
-        Self {
-            choice,
-            flows: Vec::new(),
-            settled_at: None,
-            shared: false,
-            rough: false,
-            lossy: false,
-            look_at: None,
-            seen,
-        }
+        Self { choice, flows: Vec::new(), settled_at: None, rough: false, look_at: None, seen }
     }
 
     pub fn choose(&mut self, choice: CarrierChoice) {
@@ -120,29 +104,13 @@ impl Carriers {
         if lost >= ENOUGH_LOST || sent >= (ENOUGH_LOST as f64 / LOSSY) as u64 {
             self.seen = figures;
         }
-        self.lossy = lossy || (self.lossy && lost > 0);
-        self.rough = figures.rtt >= FAR || self.lossy || (self.rough && lost > 0);
+        self.rough = figures.rtt >= FAR || lossy || (self.rough && lost > 0);
     }
 
     /// Packets take another path from here on.
     pub fn path_changed(&mut self, now: Instant) {
         self.settled_at = Some(now + SETTLED);
         self.look_at = None;
-    }
-
-    /// Whether the stream and the datagrams are of one QUIC connection.
-    pub fn share(&mut self, shared: bool) {
-        self.shared = shared;
-    }
-
-    /// Whether the connection of the datagrams carries nothing else that a packet waits for.
-    pub fn carries_only_datagrams(&self) -> bool {
-        !self.shared
-            || match self.choice {
-                CarrierChoice::Auto => self.lossy,
-                CarrierChoice::Datagram => true,
-                CarrierChoice::Stream => false,
-            }
     }
 
     /// The carrier of a packet. `longest` is its length, or that of the packets it will be cut into; `room` what a
@@ -167,13 +135,12 @@ impl Carriers {
             return Carrier::Stream;
         }
         let settled = self.settled_at.is_none_or(|at| at <= now);
-        let all = self.shared && self.lossy;
         let flow = self.flow(packet.flow_key().get(), now);
         let new = flow.last.is_none();
         flow.last = Some(now);
         let wanted = match tcp {
-            true if !all => flow.note_tcp(packet.as_bytes().len(), now),
-            true | false => Carrier::Datagram,
+            true => flow.note_tcp(packet.as_bytes().len(), now),
+            false => Carrier::Datagram,
         };
         flow.carrier = match wanted {
             Carrier::Datagram if !fits => Carrier::Stream,
@@ -322,25 +289,6 @@ mod tests {
         assert!(look(&mut rig, 1000, 8));
         assert!(!look(&mut rig, 10_000, 0));
         assert!(!look(&mut rig, 1_000_000, 20), "a queue that was full now and then");
-    }
-
-    #[test]
-    fn on_a_path_with_losses_a_transfer_takes_datagrams_only_where_the_stream_is_quics_too() {
-        let lossy = PathFigures { lost: DISTANT.lost + 10, sent: DISTANT.sent + 1000, ..DISTANT };
-        for shared in [false, true] {
-            let mut rig = Rig::on(DISTANT);
-            rig.carriers.share(shared);
-            assert_eq!(rig.send(protocol::TCP, 80, 1300), Carrier::Stream, "nothing was lost yet");
-            assert_eq!(rig.carriers.carries_only_datagrams(), !shared);
-            rig.carriers.note_path(lossy, rig.now);
-            let expected = if shared { Carrier::Datagram } else { Carrier::Stream };
-            assert_eq!(rig.send(protocol::TCP, 80, 1300), expected);
-            assert_eq!(rig.send(protocol::TCP, 81, 1300), expected);
-            assert!(rig.carriers.carries_only_datagrams());
-            assert_eq!(rig.send(protocol::TCP, 80, ROOM + 1), Carrier::Stream, "it does not fit");
-            rig.carriers.note_path(PathFigures { sent: lossy.sent + 100_000, ..lossy }, rig.now);
-            assert_eq!(rig.send(protocol::TCP, 80, 1300), Carrier::Stream, "the losses have ended");
-        }
     }
 
     #[test]

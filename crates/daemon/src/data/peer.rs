@@ -98,9 +98,7 @@ impl Peer {
             self.outlet(before, |outlet| outlet.stand_alone(false));
         }
         if let Some(new) = beside {
-            let mut carriers = self.carriers.borrow_mut();
-            carriers.share(path == beside);
-            self.outlet(new, |outlet| outlet.stand_alone(carriers.carries_only_datagrams()));
+            self.outlet(new, |outlet| outlet.stand_alone(path != beside));
         }
         if let Some(new) = beside.filter(|_| before != beside) {
             self.outlet(new, |outlet| outlet.unheard.heard());
@@ -155,7 +153,6 @@ impl Peer {
         if carriers.wants_figures(now) {
             let peerup_swarm::PathFigures { rtt, sent, lost } = datagrams.figures();
             carriers.note_path(PathFigures { rtt, sent, lost }, now);
-            datagrams.stand_alone(carriers.carries_only_datagrams());
         }
         match carriers.carrier_of(packet.packet(), packet.longest(), room, now) {
             Carrier::Stream => None,
