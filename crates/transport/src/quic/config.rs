@@ -96,7 +96,7 @@ const SMALLEST_MTU: u16 = 1200;
 const LARGEST_MTU: u16 = 1452;
 /// When a packet counts as lost: not because others overtook it, which jitter does to a tenth of the packets of some links,
 /// but after this many round trips. The defaults of RFC 9002 (§6.1) are three packets and 9/8; with them cubic gets a
-/// quarter of what it gets with these where packets overtake each other (docs/adr/0038).
+/// seventh of what it gets with these where packets overtake each other (docs/adr/0075).
 const OVERTAKEN_BY: u32 = 1000;
 const LOST_AFTER: f32 = 4.0;
 /// quinn takes bursts of random loss for a black hole and falls back to the smallest MTU. After its default of a

@@ -70,8 +70,9 @@ impl Bulk {
         let listening =
             || to.ask(&format!("ss -Htln sport = {BULK_PORT}")).is_ok_and(|line| !line.is_empty());
         to.wait_until("nc listens", Duration::from_secs(5), listening)?;
+        from.ask("rm -f ~/enough ~/copy; echo 0 > ~/sent.megabytes; mkfifo ~/copy")?;
         let feed = format!(
-            "rm -f ~/enough ~/copy; mkfifo ~/copy; sha256sum < ~/copy > ~/sent.sum & \
+            "sha256sum < ~/copy > ~/sent.sum & \
              i=0; while [ $i -lt {megabytes} ] || [ ! -e ~/enough ]; do \
              head -c 16000000 /dev/urandom; i=$((i + 16)); echo $i > ~/sent.megabytes; done \
              | tee ~/copy | nc -N {address} {BULK_PORT}; wait"

@@ -10,9 +10,10 @@ use peerup_lab::tools::transfer::Bulk;
 
 use crate::rootless::bulk;
 
-/// For any number of bytes on a busy machine, and longer than a change of path ever takes.
+/// For any number of bytes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(900);
-const CHANGE: Duration = Duration::from_secs(30);
+/// Longer than a change of path ever takes; after four in a minute the next one waits for the minute's end.
+const CHANGE: Duration = Duration::from_secs(90);
 const MEGABYTE: u64 = 1_000_000;
 
 /// What is dropped between the two hosts; the relay stays in reach.
