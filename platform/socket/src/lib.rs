@@ -18,6 +18,8 @@ pub struct TcpFigures {
     pub rtt_variation: Duration,
     /// Segments sent again since the beginning.
     pub retransmitted: u32,
+    /// Of those, the ones that the other end had already (RFC 2883); none where the kernel is older than 4.19.
+    pub needless: u32,
     /// The latest rate at which the other end took bytes, a second; `None` where the kernel is older than 4.9.
     pub delivery_rate: Option<u64>,
 }
@@ -41,6 +43,7 @@ fn parse(info: &[u8]) -> Option<TcpFigures> {
         rtt: microseconds(68)?,
         rtt_variation: microseconds(72)?,
         retransmitted: number(100)?,
+        needless: number(216).unwrap_or(0),
         delivery_rate: long(160),
     })
 }
@@ -52,7 +55,8 @@ mod tests {
     #[test]
     fn a_structure_that_is_cut_short_is_none() {
         assert_eq!(parse(&[0; 103]), None);
-        assert!(parse(&[0; 104]).is_some());
+        let oldest = parse(&[1; 104]).unwrap();
+        assert_eq!((oldest.needless, oldest.delivery_rate), (0, None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use nix::libc;
 use crate::{TcpFigures, parse};
 
 /// The head of `struct tcp_info` that is read; kernels have longer ones and fill what they are given.
-const LEN: usize = 168;
+const LEN: usize = 224;
 
 pub fn tcp_figures<S: AsFd>(socket: &S) -> io::Result<TcpFigures> {
     let mut info = [0u8; LEN];

@@ -34,9 +34,10 @@ impl Control {
 pub struct Figures {
     pub rtt: Duration,
     pub rtt_variation: Duration,
-    /// Segments sent, and sent again, since the beginning.
+    /// Segments sent since the beginning, and those of them that had to be sent again. Not those that were only overtaken,
+    /// as on a host whose queues serve several processors.
     pub sent: u64,
-    pub retransmitted: u64,
+    pub lost: u64,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +58,12 @@ impl Policy {
     /// chosen for does not show any more.
     pub fn judge(&mut self, figures: Figures) -> Option<Control> {
         self.least = Some(self.least.map_or(figures.rtt, |least| least.min(figures.rtt)));
-        let (sent, retransmitted) = self.counted;
+        let (sent, lost) = self.counted;
         let stretch = figures.sent.saturating_sub(sent);
-        let again = figures.retransmitted.saturating_sub(retransmitted);
+        let again = figures.lost.saturating_sub(lost);
         let lossy = stretch >= ENOUGH && again as f64 > stretch as f64 * LOSSY;
         if stretch >= ENOUGH {
-            self.counted = (figures.sent, figures.retransmitted);
+            self.counted = (figures.sent, figures.lost);
         }
         let far = self.least.is_some_and(|least| least >= FAR);
         let steady = figures.rtt_variation * 2 <= figures.rtt;
@@ -80,9 +81,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn after(rtt_us: u64, sent: u64, retransmitted: u64) -> Figures {
+    fn after(rtt_us: u64, sent: u64, lost: u64) -> Figures {
         let rtt = Duration::from_micros(rtt_us);
-        Figures { rtt, rtt_variation: rtt / 4, sent, retransmitted }
+        Figures { rtt, rtt_variation: rtt / 4, sent, lost }
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
     #[test]
     fn a_far_path_is_bbrs_from_the_first_figure() {
         let handshake = Duration::from_millis(20);
-        let figures = Figures { rtt: handshake, rtt_variation: handshake / 2, sent: 0, retransmitted: 0 };
+        let figures = Figures { rtt: handshake, rtt_variation: handshake / 2, sent: 0, lost: 0 };
         assert_eq!(Policy::default().judge(figures), Some(Control::Bbr));
     }
 
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn a_path_whose_round_trip_swings_is_left_to_cubic() {
         let (rtt, rtt_variation) = (Duration::from_millis(7), Duration::from_millis(4));
-        let figures = Figures { rtt, rtt_variation, sent: 0, retransmitted: 0 };
+        let figures = Figures { rtt, rtt_variation, sent: 0, lost: 0 };
         assert_eq!(Policy::default().judge(figures), Some(Control::Cubic));
     }
 
@@ -133,9 +134,9 @@ mod tests {
             all in proptest::collection::vec((0..1_000_000u64, 0..1_000_000u64, any::<u64>(), any::<u64>()), 0..100)
         ) {
             let mut policy = Policy::default();
-            let changes = all.into_iter().filter_map(|(rtt, variation, sent, retransmitted)| {
+            let changes = all.into_iter().filter_map(|(rtt, variation, sent, lost)| {
                 let (rtt, rtt_variation) = (Duration::from_micros(rtt), Duration::from_micros(variation));
-                policy.judge(Figures { rtt, rtt_variation, sent, retransmitted })
+                policy.judge(Figures { rtt, rtt_variation, sent, lost })
             });
             prop_assert!(changes.count() <= 2);
         }

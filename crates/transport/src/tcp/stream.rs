@@ -83,7 +83,7 @@ impl TunedStream {
             rtt: known.rtt,
             rtt_variation: known.rtt_variation,
             sent: self.written / SEGMENT,
-            retransmitted: known.retransmitted.into(),
+            lost: known.retransmitted.saturating_sub(known.needless).into(),
         };
         if let Some(control) = self.policy.judge(figures) {
             apply(&self.stream, control);
