@@ -343,8 +343,11 @@ mod tests {
         let (mut lane, start) = (Lane::new(1), Instant::now());
         let far = Far { acks: true, ..FAR };
         let rtt = Duration::from_millis(600);
-        let queue =
-            |lane: &mut Lane, at| (0..300).for_each(|_| drop(lane.push(FLOW, Form::Plain, &[0; 1380], at)));
+        let queue = |lane: &mut Lane, at| {
+            for _ in 0..300 {
+                lane.push(FLOW, Form::Plain, &[0; 1380], at);
+            }
+        };
         let too_old = |lane: &mut Lane, at| lane.drain_into(&mut FrameWriter::new(), far, at).too_old;
         lane.switch(Some(PathId(1)), start);
         lane.push(FLOW, Form::Plain, &[0; 100], start);

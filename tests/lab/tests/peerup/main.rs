@@ -10,6 +10,7 @@ mod ends;
 mod faults;
 mod groups;
 mod idle;
+mod kinds;
 mod lan;
 mod limits;
 mod lockout;
