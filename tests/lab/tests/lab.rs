@@ -217,9 +217,8 @@ fn a_daemon_that_outlives_its_parent_leaves_no_zombie() {
 #[test]
 fn nothing_is_left_of_a_laboratory_whose_process_is_killed() {
     let before = host_state();
-    let mut victim = std::process::Command::new(std::env::current_exe().unwrap());
-    victim.args(["--ignored", "--exact", "--nocapture", "a_laboratory_that_waits_to_be_killed"]);
-    let mut victim = victim.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut victim = std::process::Command::new(tool().unwrap());
+    let mut victim = victim.arg("hold").stdout(std::process::Stdio::piped()).spawn().unwrap();
     let said = std::io::BufReader::new(victim.stdout.take().unwrap());
     let pids = std::io::BufRead::lines(said).map_while(Result::ok);
     let pids = pids.filter_map(|line| line.strip_prefix("HOLDS ").map(str::to_owned)).next().unwrap();
@@ -229,22 +228,6 @@ fn nothing_is_left_of_a_laboratory_whose_process_is_killed() {
     victim.wait().unwrap();
     wait_until("every process is gone", SOON, || pids.split(' ').filter(alive).count() == 0).unwrap();
     wait_until("links and mounts are as before", SOON, || host_state() == before).unwrap();
-}
-
-#[test]
-#[ignore = "the victim of another test"]
-fn a_laboratory_that_waits_to_be_killed() {
-    let mut lab = Lab::new("victim").unwrap();
-    let (a, b) = wired(&mut lab, &Impairment::default());
-    let nat = lab.nat("nat", NatKind::Symmetric, "192.168.1.0/24").unwrap();
-    let server = Iperf::on(&b).serve().unwrap();
-    // A daemon that detaches from everything that could take it along.
-    a.ask("setsid sh -c 'sleep 600 & sleep 600' >/dev/null 2>&1 </dev/null &").unwrap();
-    let everyone = [&a, &b, nat.router()].into_iter().flat_map(Host::programs);
-    let pids: Vec<_> = everyone.map(|(pid, _)| pid.to_string()).collect();
-    println!("HOLDS {}", pids.join(" "));
-    std::thread::park();
-    drop(server);
 }
 
 /// One host behind a NAT, and two servers outside.

@@ -3,6 +3,7 @@
 
 mod bulk;
 mod capture;
+mod hold;
 mod nat_pmp;
 mod stun;
 mod udp;
@@ -20,9 +21,10 @@ fn main() -> Result<()> {
         Some((name, rest)) if name == "udp" => udp::run(rest),
         Some((name, rest)) if name == "stun" => stun::run(rest),
         Some((name, rest)) if name == "nat-pmp" => nat_pmp::run(rest),
+        Some((name, [])) if name == "hold" => hold::run(),
         _ => bail!(
             "usage: peerup-lab-tool wire NETNS TAP NETNS TAP IMPAIRMENT… | udp PORT [DESTINATION…] | capture LINK | stun PORT \
-             | nat-pmp INSIDE OUTSIDE | sink PORT | flood ADDRESS SECONDS [PROXY]"
+             | nat-pmp INSIDE OUTSIDE | sink PORT | flood ADDRESS SECONDS [PROXY] | hold"
         ),
     }
 }
