@@ -122,7 +122,7 @@ impl Lane {
     pub fn switch(&mut self, path: Option<PathId>, now: Instant) {
         self.retained.switch(path);
         self.queue.restart(now);
-        self.queue.set_round_trip(Duration::ZERO);
+        self.tell_round_trip();
         self.pace = Pace::default();
     }
 
@@ -134,10 +134,12 @@ impl Lane {
     /// The peer acknowledges frames. There may be room for more then.
     pub fn acknowledge(&mut self, ack: Ack, now: Instant) -> Acked {
         let acked = self.retained.acknowledge(ack, now, &mut self.buffers);
-        if let Some(rtt) = self.retained.least_rtt() {
-            self.queue.set_round_trip(rtt);
-        }
+        self.tell_round_trip();
         acked
+    }
+
+    fn tell_round_trip(&mut self) {
+        self.queue.set_round_trip(self.retained.least_rtt().unwrap_or_default());
     }
 
     /// When [`Self::drain_into`] has something to do without anything else having happened.

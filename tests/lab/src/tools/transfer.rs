@@ -22,10 +22,7 @@ pub struct Transfer {
 impl Transfer {
     /// From `from` to `address`, which is `to`'s, for about as many seconds.
     pub fn start(from: &Host, to: &Host, address: &str, seconds: u32) -> Result<Self> {
-        let receiver = to.cmd("sh").args(["-c", &format!("nc -l {PORT} > ~/received")]);
-        let receiver = receiver.deadline(Duration::from_secs(180)).show(Show::Nothing).spawn()?;
-        let listening = || to.ask(&format!("ss -Htln sport = {PORT}")).is_ok_and(|line| !line.is_empty());
-        to.wait_until("nc listens", Duration::from_secs(5), listening)?;
+        let receiver = listen(to, PORT, "> ~/received", Duration::from_secs(180))?;
         let feed = format!(
             "for i in $(seq {}); do head -c 4096 /dev/urandom; sleep 0.005; done | tee ~/sent | nc -N {address} {PORT}",
             seconds * 100
@@ -65,11 +62,7 @@ impl Bulk {
     /// From `from` to `address`, which is `to`'s: at least so many megabytes, and more until [`Self::enough`].
     pub fn start(from: &Host, to: &Host, address: &str, megabytes: u64) -> Result<Self> {
         let deadline = Duration::from_secs(1800);
-        let receiver = to.cmd("sh").args(["-c", &format!("nc -l {BULK_PORT} | sha256sum > ~/received.sum")]);
-        let receiver = receiver.deadline(deadline).show(Show::Nothing).spawn()?;
-        let listening =
-            || to.ask(&format!("ss -Htln sport = {BULK_PORT}")).is_ok_and(|line| !line.is_empty());
-        to.wait_until("nc listens", Duration::from_secs(5), listening)?;
+        let receiver = listen(to, BULK_PORT, "| sha256sum > ~/received.sum", deadline)?;
         from.ask("rm -f ~/enough ~/copy; echo 0 > ~/sent.megabytes; mkfifo ~/copy")?;
         let feed = format!(
             "sha256sum < ~/copy > ~/sent.sum & \
@@ -105,6 +98,15 @@ impl Bulk {
         ensure!(sent.len() > 64 && sent == received, "sent {sent:?}, received {received:?}");
         self.megabytes()
     }
+}
+
+/// Takes one connection, whose bytes go where the shell's words in `sink` say. Listens when it returns.
+fn listen(on: &Host, port: u16, sink: &str, deadline: Duration) -> Result<Process> {
+    let receiver = on.cmd("sh").args(["-c", &format!("nc -l {port} {sink}")]);
+    let receiver = receiver.deadline(deadline).show(Show::Nothing).spawn()?;
+    let listening = || on.ask(&format!("ss -Htln sport = {port}")).is_ok_and(|line| !line.is_empty());
+    on.wait_until("nc listens", Duration::from_secs(5), listening)?;
+    Ok(receiver)
 }
 
 /// What the kernels at both ends know of segments that were sent again, came twice or out of order: of the transfer's

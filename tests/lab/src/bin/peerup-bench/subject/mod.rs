@@ -46,7 +46,7 @@ pub enum Subject {
     Peerup,
     /// Streams, and no UDP between the hosts: TCP+TLS
     PeerupTcp,
-    /// Streams, and no TCP between the hosts: QUIC
+    /// No TCP between the hosts: QUIC's stream, and its datagrams
     PeerupQuic,
     /// QUIC datagrams
     PeerupDatagram,
