@@ -68,6 +68,12 @@ impl GroupError {
             Self::TimedOut => ErrorKind::Timeout,
         }
     }
+
+    /// Whether the relay closed the connection without a word, as it does with whom it does not know: also with the
+    /// holder of a code that it has not read yet.
+    pub fn is_hang_up(&self) -> bool {
+        matches!(self, Self::NoAnswer | Self::Io(_) | Self::Open(OpenError::Closed | OpenError::Io(_)))
+    }
 }
 
 /// Shows the token to the relay at the other end of `path`.

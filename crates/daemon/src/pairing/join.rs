@@ -35,6 +35,8 @@ use crate::controller::{Controller, Done};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Between attempts to reach the inviter: a relay may still be opening its door.
 const RETRY: Duration = Duration::from_secs(2);
+/// For how long a relay that hangs up is asked again: it may not have read a code that was made a moment ago.
+const RELAY_READS_WITHIN: Duration = Duration::from_secs(3);
 /// What the inviter gets to learn that we have read its answer.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// What the relay gets to admit us after the inviter vouched.
@@ -59,8 +61,8 @@ struct Joining {
     phase: Phase,
     deadline: Instant,
     last_error: Option<String>,
-    /// The relay hung up once: it may not have read a code that was made a moment ago.
-    hung_up: bool,
+    /// When the relay hung up first.
+    hung_up: Option<Instant>,
 }
 
 enum Phase {
@@ -134,6 +136,16 @@ impl Joining {
         relay_of(&self.code).0
     }
 
+    /// After a hang-up; false when the relay has hung up for too long.
+    fn asks_again(&mut self, now: Instant) -> bool {
+        let first = *self.hung_up.get_or_insert(now);
+        let again = now < first + RELAY_READS_WITHIN;
+        if again {
+            self.phase = Phase::Dialing { dial: None, retry_at: now + RETRY };
+        }
+        again
+    }
+
     /// Who is to be reached, and where: the inviter behind its relay, or the relay itself.
     fn target(&self) -> (PeerId, Multiaddr) {
         let (relay, address) = relay_of(&self.code);
@@ -168,7 +180,7 @@ impl Controller {
             phase: Phase::Dialing { dial: None, retry_at: now },
             deadline: now + DEADLINE,
             last_error: None,
-            hung_up: false,
+            hung_up: None,
         });
         // A relay that this node uses already is connected.
         let known =
@@ -268,11 +280,11 @@ impl Controller {
 
     pub async fn on_join_step(&mut self, Step { join, outcome }: Step) {
         let Some(joining) = self.joins.get(join) else { return };
-        if let Err(error @ JoinError::Group(GroupError::NoAnswer | GroupError::Io(_))) = &outcome
-            && !std::mem::replace(&mut joining.hung_up, true)
+        if let Err(JoinError::Group(error)) = &outcome
+            && error.is_hang_up()
+            && joining.asks_again(peerup_clock::now())
         {
             joining.last_error = Some(error.to_string());
-            joining.phase = Phase::Dialing { dial: None, retry_at: peerup_clock::now() + RETRY };
             return;
         }
         let code = joining.code.clone();
@@ -485,6 +497,15 @@ mod tests {
         assert!(joins.get(JoinId(2)).is_none());
     }
 
+    #[test]
+    fn a_relay_that_hangs_up_is_asked_again_for_a_short_while() {
+        let mut joining = joining(JoinId(1));
+        let start = peerup_clock::now();
+        for (after, again) in [(0, true), (100, true), (2900, true), (3000, false)] {
+            assert_eq!(joining.asks_again(start + Duration::from_millis(after)), again, "after {after} ms");
+        }
+    }
+
     fn joining(id: JoinId) -> Joining {
         let [relay, inviter] = std::array::from_fn(|_| peerup_types::PeerId::random());
         let relay_address = "192.0.2.1:7777".parse().unwrap();
@@ -497,7 +518,7 @@ mod tests {
             phase: Phase::Shaking,
             deadline: peerup_clock::now(),
             last_error: None,
-            hung_up: false,
+            hung_up: None,
         }
     }
 }

@@ -55,3 +55,24 @@ fn three_machines_of_a_group_meet_whenever_they_join_and_a_removed_one_stays_rem
     let keys = a.host().read(&a.dir().join("authorized_keys")).unwrap();
     assert!(keys.contains(&b.id().unwrap()) && !keys.contains(&c.id().unwrap()), "{keys}");
 }
+
+/// A relay reads a code a moment after it was made. Whoever shows it before that is hung up on.
+#[test]
+fn a_code_that_is_shown_before_the_relay_has_read_it_counts() {
+    let pair = Pair::new("group-early", Show::Command, crate::homes).unwrap();
+    let (relay, a) = (&pair.relay, &pair.a);
+    let codes = relay.pair(1).unwrap();
+    let said = |what: &str| relay.output().matches(what).count();
+    let wait = |what, happened: &dyn Fn() -> bool| relay.host().wait_until(what, DIRECT, happened).unwrap();
+    wait("the relay lets guests in", &|| said("guests=true") == 1);
+    let file = relay.dir().join(".relay-pairing").display().to_string();
+    relay.host().ask(&format!("mv {file} {file}.aside")).unwrap();
+    wait("the relay lets no guests in", &|| said("guests=false") == 1);
+
+    let mut joining = a.join_cmd(&codes[0]).unwrap().spawn().unwrap();
+    joining.close_stdin();
+    wait("the relay hung up", &|| said("inbound connection refused") == 1);
+    relay.host().ask(&format!("mv {file}.aside {file}")).unwrap();
+    let joined = joining.wait(DIRECT).unwrap();
+    assert!(joined.code == Some(0) && joined.stderr.contains("joined group"), "{joined}");
+}
