@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    host::Process,
     nat::{Nat, Transport},
     world::{HostId, SiteId, World},
 };
@@ -24,6 +25,8 @@ pub struct Site {
     pub online: bool,
     /// Whether its firewall lets UDP out.
     pub udp: bool,
+    /// Whether it lets TCP in and out between this site and others than relays'.
+    pub tcp: bool,
 }
 
 /// A datagram on its way.
@@ -86,7 +89,17 @@ impl World {
         };
         let host = self.hosts.iter().position(|host| host.site == target && host.has(local.ip()))?;
         let host = HostId(host);
+        if transport == Transport::Tcp && site != target && !self.lets_tcp(from, host) {
+            return None;
+        }
         (self.hosts[host.0].is_awake() && !self.is_cut(from, host)).then_some((host, local))
+    }
+
+    /// Whether the firewalls of both sites let TCP pass between two hosts.
+    fn lets_tcp(&self, from: HostId, to: HostId) -> bool {
+        let ends = [from, to].map(|host| &self.hosts[host.0]);
+        let relayed = ends.iter().any(|host| matches!(host.process, Process::Relay(_)));
+        relayed || ends.iter().all(|host| self.sites[host.site.0].tcp)
     }
 
     /// Whether the line between two sites swallows this datagram.

@@ -110,6 +110,14 @@ impl World {
         (kind(running.active.get(&peer)), kind(running.beside.get(&peer)))
     }
 
+    /// Whether `a` has one connection to `b` for reliable frames and another one beside it.
+    pub fn has_two_in_use(&self, a: HostId, b: HostId) -> bool {
+        let Process::Node(running) = &self.hosts[a.0].process else { return false };
+        let peer = self.hosts[b.0].peer;
+        let beside = running.beside.get(&peer);
+        beside.is_some() && beside != running.active.get(&peer)
+    }
+
     /// Whether a connection to `b` that is dead stands beside the one on which `a` sends.
     pub fn keeps_dead_beside(&mut self, a: HostId, b: HostId) -> bool {
         let peer = self.hosts[b.0].peer;

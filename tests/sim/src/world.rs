@@ -93,7 +93,7 @@ impl World {
 
     fn add_site(&mut self, nat: Option<Nat>) -> SiteId {
         let delay = Duration::from_millis(self.random(5..30));
-        self.sites.push(Site { nat, delay, loss: 0.0, online: true, udp: true });
+        self.sites.push(Site { nat, delay, loss: 0.0, online: true, udp: true, tcp: true });
         SiteId(self.sites.len() - 1)
     }
 
@@ -247,6 +247,13 @@ impl World {
         self.disturbed = self.now;
         self.log.push(format!("{:10.3} UDP passes: {passes}", self.now().as_secs_f64()));
         self.sites[site.0].udp = passes;
+    }
+
+    /// The site's firewall swallows TCP except for relays, or lets it through again.
+    pub fn set_tcp(&mut self, site: SiteId, passes: bool) {
+        self.disturbed = self.now;
+        self.log.push(format!("{:10.3} TCP passes: {passes}", self.now().as_secs_f64()));
+        self.sites[site.0].tcp = passes;
     }
 
     /// The router forgets all mappings, as after a power cut.

@@ -3,14 +3,15 @@
 //! Both lie on one way (class and family), so that a move between them is no switch of path: nobody is told, and the
 //! limit on switches does not count it. Their round trips are not compared, for the one that carries bulk measures its own
 //! queue. Reliable frames prefer TCP as long as it answers. When it dies they go over QUIC at once, and TCP has to be left
-//! alone for a while before they return. See ADR 0064.
+//! alone for a while before they return. Where no TCP passes, a second QUIC connection stands beside the first: a congestion
+//! window and a pacer are a connection's own. See ADR 0064.
 
 use std::time::Duration;
 
-use peerup_types::{CarrierKind, PathId};
+use peerup_types::{CarrierKind, Multiaddr, PathClass, PathId, PathKind};
 
 use super::{Machine, path::Path};
-use crate::{action::Action, moment::Moment};
+use crate::{action::Action, candidate::group, moment::Moment};
 
 /// From one move between carriers to the next one that gains something: a middlebox that kills one of them again and
 /// again brings at most two such moves a minute.
@@ -38,6 +39,21 @@ impl Machine {
             && path.opened.kind.is_same_way(&of.opened.kind)
     }
 
+    /// Whether `kind` is a direct QUIC connection's, and no TCP connection stands on its way.
+    pub(super) fn lacks_tcp(&self, kind: PathKind) -> bool {
+        let quic = kind.class == PathClass::Direct && kind.carrier == CarrierKind::QuicStream;
+        quic && !self.has_good(PathKind { carrier: CarrierKind::TcpStream, ..kind })
+    }
+
+    /// Where to dial a second QUIC connection, if packets take the only one there is and no TCP came about. An address
+    /// that packets of this connection come from leads to the peer's QUIC socket, whoever dialed.
+    pub(super) fn lacking_second(&self) -> Option<Multiaddr> {
+        let active = self.active_path().filter(|active| self.lacks_tcp(active.opened.kind))?;
+        let alone = self.beside == self.active;
+        let remote = Some(&active.opened.remote).filter(|remote| group(remote).is_some())?;
+        alone.then(|| remote.clone())
+    }
+
     /// Says which connections packets take, if these are others than before.
     pub(super) fn announce(&mut self, now: Moment) {
         let beside = self.pick_beside();
@@ -53,7 +69,8 @@ impl Machine {
         }
     }
 
-    /// Of the direct QUIC connections that answer the one on the way in use, and the present one among equals.
+    /// Of the direct QUIC connections that answer one on the way in use, rather not the one that takes reliable frames, and
+    /// the present one among equals.
     fn pick_beside(&self) -> Option<PathId> {
         let active = self.active_path().filter(|active| active.is_direct())?;
         let takes_datagrams = |path: &&Path| {
@@ -66,7 +83,7 @@ impl Machine {
                 !path.opened.kind.is_same_way(&active.opened.kind),
                 path.live.is_in_doubt() && !present,
                 path.opened.kind,
-                self.active != Some(id),
+                self.active == Some(id),
                 !present,
                 id,
             )

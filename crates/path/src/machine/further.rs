@@ -1,4 +1,5 @@
-//! Looking for what is missing beside a direct path: a better family, and the other carrier.
+//! Looking for what is missing beside a direct path: a better family, and the other carrier, or a second QUIC connection
+//! in its place.
 //!
 //! What is missing may become possible without anybody being told: a firewall opens, a provider's IPv6 begins to work. So
 //! both sides ask each other for their addresses now and then and dial what they do not have, as they do when they punch.
@@ -66,6 +67,10 @@ impl Machine {
         let missing = |address: &&_| group(address).is_some_and(|group| self.is_missing(kind(group)));
         let known = self.direct.iter().filter(missing).cloned().collect();
         self.plan(known, Role::Dialer, now);
+        // By now TCP has had its time. If it comes about nevertheless, the second connection is a surplus one.
+        if let Some(address) = self.lacking_second().filter(|address| !self.is_under_way(address, now)) {
+            self.dial(address, Role::Dialer, now);
+        }
         self.punch.anyway = true;
         self.punch.hasten(now);
     }

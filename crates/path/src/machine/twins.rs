@@ -1,8 +1,10 @@
 //! Surplus connections: both sides may dial at once and end up with several of one kind.
+//!
+//! Where no TCP connection stands on a way, two of QUIC are no surplus: one for reliable frames, one beside it.
 
 use std::time::Duration;
 
-use peerup_types::PathId;
+use peerup_types::{PathId, PathKind};
 
 use super::{Machine, RETIRE_FOR};
 use crate::{
@@ -14,8 +16,8 @@ use crate::{
 pub const GRACE: Duration = Duration::from_millis(1500);
 
 impl Machine {
-    /// Surplus connections that this side dialed: another one of the same kind was dialed by the peer with the
-    /// smaller ID, or by us earlier.
+    /// Surplus connections that this side dialed: as many of the same kind as have a use were dialed by the peer with
+    /// the smaller ID, or by us earlier.
     pub(super) fn twins(&self) -> impl Iterator<Item = PathId> + '_ {
         let ready = || self.paths.values().filter(|path| path.is_good());
         ready().filter(|path| path.opened.outbound).filter_map(move |own| {
@@ -23,12 +25,17 @@ impl Machine {
                 let (own, other) = (&own.opened, &other.opened);
                 own.path != other.path && own.kind == other.kind && own.relay == other.relay
             };
-            let surplus = ready().filter(same).any(|other| match other.opened.outbound {
+            let before = ready().filter(same).filter(|other| match other.opened.outbound {
                 true => other.opened.path < own.opened.path,
                 false => !self.first,
             });
-            surplus.then_some(own.opened.path)
+            (before.count() >= self.useful(own.opened.kind)).then_some(own.opened.path)
         })
+    }
+
+    /// How many connections of a kind have a use.
+    fn useful(&self, kind: PathKind) -> usize {
+        if self.lacks_tcp(kind) { 2 } else { 1 }
     }
 
     /// Surplus connections are announced, left alone for what is in flight, then closed.

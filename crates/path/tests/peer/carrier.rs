@@ -130,6 +130,19 @@ fn what_stands_beside_is_probed_as_often_as_the_path_in_use_and_nobody_when_idle
 }
 
 #[test]
+fn where_no_tcp_passes_a_second_quic_connection_stands_beside_and_takes_over_when_the_first_dies() {
+    let mut story = Story::settled([(2, DIRECT_V4, 30)]);
+    assert_eq!(story.used(), (Some(2), Some(2)));
+    let changes = story.changes.len();
+    open(&mut story, 3, DIRECT_V4);
+    story.run(Duration::from_secs(20), |_, _| Some(30));
+    assert_eq!(story.used(), (Some(2), Some(3)));
+    assert_eq!(verdict(&story, 3), Verdict::Rejected(Rule::Beside));
+    story.run(Duration::from_secs(3), |path, _| (path != 2).then_some(30));
+    assert_eq!((story.used(), story.changes.len()), ((Some(3), Some(3)), changes));
+}
+
+#[test]
 fn a_tcp_connection_is_no_twin_of_a_quic_connection() {
     let mut story = both();
     story.run(Duration::from_secs(60), |_, _| Some(30));

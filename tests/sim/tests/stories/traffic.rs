@@ -69,3 +69,37 @@ fn reliable_frames_take_tcp_with_quic_beside_and_udp_that_stops_passing_takes_no
         assert_eq!(changes(&pair), before, "nobody would call that another path");
     });
 }
+
+#[test]
+fn where_no_tcp_passes_a_second_quic_connection_stands_beside_the_first_until_tcp_passes() {
+    use peerup_types::CarrierKind::{QuicStream, TcpStream};
+    with_seeds(0..8, |seed| {
+        let mut pair = Pair::behind(seed, NatConfig::HOME, NatConfig::SHIFTING);
+        let (a, b, site) = (pair.a, pair.b, pair.world.site(pair.b));
+        pair.world.set_tcp(site, false);
+        pair.traffic(SECOND / 5, 12 * MINUTE);
+        let two_of_quic = |world: &World| {
+            [(a, b), (b, a)].into_iter().all(|(from, to)| {
+                world.carriers(from, to) == (Some(QuicStream), Some(QuicStream))
+                    && world.has_two_in_use(from, to)
+            })
+        };
+        pair.world.until("two QUIC connections", 40 * SECOND, two_of_quic);
+        pair.world.run(MINUTE);
+        let direct = |world: &World, host| {
+            let kinds = world.kinds_of_paths(host);
+            kinds.iter().filter(|(kind, _)| kind.carrier == QuicStream).count()
+        };
+        assert!(two_of_quic(&pair.world));
+        assert_eq!([direct(&pair.world, a), direct(&pair.world, b)], [2, 2]);
+        pair.world.set_tcp(site, true);
+        pair.world.until("TCP and one of QUIC", 10 * MINUTE, |world| {
+            [world.carriers(a, b), world.carriers(b, a)] == [(Some(TcpStream), Some(QuicStream)); 2]
+                && [direct(world, a), direct(world, b)] == [1, 1]
+        });
+        // Until everything that was sent has arrived.
+        pair.world.run(12 * MINUTE);
+        let packets = pair.world.packets();
+        assert_eq!(packets.delivered, packets.sent, "{packets:?}");
+    });
+}

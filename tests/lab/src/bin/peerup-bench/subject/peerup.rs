@@ -70,16 +70,17 @@ impl Peerup {
         Ok(path.class == class
             && match self.subject {
                 Subject::PeerupTcp => path.carrier == "tcp-stream",
-                Subject::PeerupQuic => path.carrier == "quic-stream",
-                Subject::Peerup | Subject::PeerupDatagram => self.has_quic()?,
+                // One for reliable frames, and one for datagrams.
+                Subject::PeerupQuic => path.carrier == "quic-stream" && self.quic_connections()? == 2,
+                Subject::Peerup | Subject::PeerupDatagram => self.quic_connections()? > 0,
                 _ => true,
             })
     }
 
-    fn has_quic(&self) -> Result<bool> {
+    fn quic_connections(&self) -> Result<usize> {
         let paths: Value = serde_json::from_str(&self.a.peerup(["paths", "--json"])?.stdout)?;
-        let mut paths = paths.as_array().context("no list of paths")?.iter();
-        Ok(paths.any(|path| path["path_type"] == "DIRECT" && path["transport"] == "quic"))
+        let paths = paths.as_array().context("no list of paths")?.iter();
+        Ok(paths.filter(|path| path["path_type"] == "DIRECT" && path["transport"] == "quic").count())
     }
 }
 
@@ -107,6 +108,7 @@ impl Overlay for Peerup {
         ensure!(self.is_as_meant(&path)?, "measured over {path:?}");
         let beside = match self.subject {
             Subject::Peerup => ", quic-datagram",
+            Subject::PeerupQuic => ", quic-datagram of a second connection",
             Subject::PeerupDatagram => ", all packets in quic-datagram",
             _ => "",
         };
