@@ -95,7 +95,7 @@ pub enum Rule {
     LosesMore,
     /// Another connection of this kind is in use.
     Twin,
-    /// QUIC beside the TCP connection that carries reliable frames.
+    /// QUIC beside the connection that carries reliable frames.
     Beside,
     /// TCP beside the QUIC connection in use: it failed a moment ago.
     CarrierRests {
@@ -148,7 +148,7 @@ impl Rule {
             Self::Slower { by } => format!("slower by {:.1} ms", by.as_secs_f64() * 1000.0),
             Self::LosesMore => "loses more packets".to_owned(),
             Self::Twin => "another connection of this kind is in use".to_owned(),
-            Self::Beside => "stands beside TCP, which carries reliable frames".to_owned(),
+            Self::Beside => "stands beside the connection that carries reliable frames".to_owned(),
             Self::CarrierRests { wait } => {
                 format!("TCP failed a moment ago; carries reliable frames again in {}", seconds(*wait))
             }
@@ -170,7 +170,7 @@ impl Rule {
             Self::Slower { .. } => "a round trip within 7.5 ms or 15 % of the path in use for 10 seconds",
             Self::LosesMore => "less than 2.5 % loss, or as little as the path in use, for 10 seconds",
             Self::Twin => "nothing: it carries packets as well",
-            Self::Beside => "the death of the TCP connection",
+            Self::Beside => "the death of that connection",
             Self::CarrierRests { .. } => "time",
         }
     }
