@@ -11,7 +11,7 @@ mkdir -p "$copy"
 
 fresh() {
     git -C "$root" ls-files -z --cached --others --exclude-standard | tar -C "$root" --null -T - -cf - --ignore-failed-read |
-        tar -C "$copy" -xf -
+        tar -C "$copy" -xmf - # with the time of the copy: what a former run planted is built anew
 }
 
 stories() {

@@ -36,6 +36,20 @@ fn of_several_connections_of_one_kind_one_is_left() {
 }
 
 #[test]
+fn of_circuits_that_both_sides_opened_at_once_one_is_left() {
+    with_seeds(0..8, |seed| {
+        let mut pair = Pair::behind(seed, NatConfig::SYMMETRIC, NatConfig::SYMMETRIC);
+        let (a, b) = (pair.a, pair.b);
+        pair.traffic(SECOND / 10, 30 * SECOND);
+        pair.until_relayed(5 * SECOND);
+        for _ in 0..100 {
+            pair.world.run(SECOND / 5);
+            assert!(pair.world.is_relayed(a, b) && pair.world.is_relayed(b, a));
+        }
+    });
+}
+
+#[test]
 fn packets_for_a_peer_that_is_being_reached_wait_for_it() {
     with_seeds(0..4, |seed| {
         let mut pair = Pair::relayed(seed);
