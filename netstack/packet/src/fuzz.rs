@@ -1,6 +1,6 @@
 //! The entry for `tests/fuzz`: whatever the bytes, no call may panic.
 
-use crate::gso::{self, VirtioNetHeader};
+use crate::gso::{self, Merged, Merger, VirtioNetHeader};
 use crate::{IpPacket, Unreachable, checksum, clamp_mss, mark_congestion, too_big, unreachable};
 
 pub fn packet(bytes: &[u8]) {
@@ -48,6 +48,74 @@ pub fn super_packet(bytes: &[u8]) {
     });
     assert_eq!(count, Ok(view.segments()));
     assert!(total <= 3 * packet.len(), "no amplification");
+}
+
+/// Packets, each behind its length in two bytes: what is put together and cut again is what came.
+pub fn merge(mut bytes: &[u8]) {
+    let mut packets = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (packet, rest) = rest.split_at(usize::from(u16::from_be_bytes(*length)).min(rest.len()));
+        if IpPacket::parse(packet).is_ok() {
+            packets.push(packet.to_vec());
+        }
+        bytes = rest;
+    }
+    let frames = written(&packets);
+    assert!(frames.len() <= packets.len());
+    let essences = |packets: Vec<Vec<u8>>| packets.into_iter().map(essence).collect::<Vec<_>>();
+    assert_eq!(essences(received(&frames)), essences(packets));
+}
+
+/// The frames that a tunnel's end writes to a device with offload.
+pub(crate) fn written(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let (mut merger, mut frames) = (Merger::default(), Vec::new());
+    let plain = |packet: &[u8]| [&VirtioNetHeader::default().emit(), packet].concat();
+    let flush = |merger: &mut Merger, frames: &mut Vec<Vec<u8>>| {
+        match merger.finish() {
+            Merged::Nothing => {}
+            Merged::Packet(packet) => frames.push(plain(packet)),
+            Merged::Frame(frame) => frames.push(frame.to_vec()),
+        }
+        merger.clear();
+    };
+    for bytes in packets {
+        let packet = IpPacket::parse(bytes).expect("only packets are written");
+        if !merger.offer(&packet) {
+            flush(&mut merger, &mut frames);
+            if !merger.offer(&packet) {
+                frames.push(plain(bytes));
+            }
+        }
+    }
+    flush(&mut merger, &mut frames);
+    frames
+}
+
+/// The packets that a host gets of them.
+pub(crate) fn received(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let packets = |frame: &Vec<u8>| {
+        let (header, packet) = frame.split_first_chunk().expect("a frame begins with a header");
+        cut(&VirtioNetHeader::parse(header), packet)
+    };
+    frames.iter().flat_map(packets).collect()
+}
+
+pub(crate) fn cut(header: &VirtioNetHeader, packet: &[u8]) -> Vec<Vec<u8>> {
+    let mut segments = Vec::new();
+    let view = gso::validate(*header, packet, usize::MAX).expect("what is written is sound");
+    let count = view.split(usize::MAX, &mut Vec::new(), |segment| segments.push(segment.to_vec()));
+    assert_eq!(count, Ok(segments.len()));
+    segments
+}
+
+/// A packet without what means nothing: the identification where fragmentation is forbidden, and the sum over it.
+pub(crate) fn essence(mut packet: Vec<u8>) -> Vec<u8> {
+    const DONT_FRAGMENT: u8 = 0x40;
+    if packet[0] >> 4 == 4 && packet[6] & DONT_FRAGMENT != 0 {
+        packet[4..6].fill(0);
+        packet[10..12].fill(0);
+    }
+    packet
 }
 
 /// A mark changes neither what a packet is nor whether its header adds up. Whether there is one.

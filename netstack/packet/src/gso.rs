@@ -13,11 +13,14 @@
 //! - [`SuperPacketView::header`] goes into the kernel in place of the header that arrived.
 //! - [`SuperPacketView::split`] or [`SuperPacketView::segments_within`] where the far side, or the device, takes only what fits the MTU.
 //!
+//! [`Merger`] makes super-packets of packets that came one by one.
+//!
 //! A kernel may also hand over what no peer would be allowed to send: the checksum of a packet inside another one,
 //! say of VXLAN over the tunnel. [`complete_checksum`] turns it into an ordinary packet.
 
 mod checksum;
 mod header;
+mod merge;
 mod split;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,5 +28,6 @@ mod validate;
 
 pub use checksum::{ChecksumOutside, clamp_mss, complete_checksum};
 pub use header::{VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
+pub use merge::{Merged, Merger};
 pub use split::{MtuTooSmall, Segments};
 pub use validate::{GsoError, MAX_UDP_SEGMENTS, Segmentation, SuperPacketView, validate};

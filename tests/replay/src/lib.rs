@@ -33,6 +33,7 @@ pub const TARGETS: &[Target] = &[
     ("peers_yaml", membership::peers_yaml),
     ("relay_config", config::relay),
     ("stun", reach::stun),
+    ("merge", peerup_packet::fuzz::merge),
     ("super_packet", peerup_packet::fuzz::super_packet),
     ("vouch", peerup_wire::fuzz::vouch),
 ];

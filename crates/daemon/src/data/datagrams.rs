@@ -5,7 +5,11 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use peerup_packet::{IpPacket, gso::SuperPacketView};
+use futures::FutureExt;
+use peerup_packet::{
+    IpPacket,
+    gso::{Merger, SuperPacketView},
+};
 use peerup_swarm::{Datagrams, SendError};
 use peerup_tun::Device;
 use peerup_types::PathId;
@@ -83,23 +87,42 @@ pub async fn receive<D: Device + 'static>(
     counters: Arc<PathCounters>,
     datagrams: Datagrams,
 ) {
-    let mut handled = 0;
-    while let Ok(datagram) = datagrams.receive().await {
-        counters.reads.add(1);
-        peer.outlet(path, |outlet| outlet.unheard.heard());
-        let Some(packet) = packet_in(&datagram) else {
-            plane.shared.counters.skipped.add(1);
-            continue;
-        };
-        plane.shared.counters.datagrams_received.add(1);
-        let table = plane.table();
-        let index = table.as_ref().and_then(|table| table.index_of(&peer.id));
-        inlet::deliver(&plane, &peer, table.as_deref().zip(index), FrameKind::Packet, packet).await;
-        plane.note_traffic(&peer, peerup_clock::now());
-        handled += 1;
-        if handled % BATCH == 0 {
-            tokio::task::yield_now().await;
+    while let Ok(mut datagram) = datagrams.receive().await {
+        // Of those that are there already, consecutive ones of a flow are written as one.
+        let mut merger = Merger::default();
+        for handled in 1.. {
+            counters.reads.add(1);
+            take(&plane, &peer, &datagram, &mut merger).await;
+            if handled == BATCH {
+                break;
+            }
+            match datagrams.receive().now_or_never() {
+                Some(Ok(next)) => datagram = next,
+                // The end shows again.
+                Some(Err(_)) | None => break,
+            }
         }
+        plane.write_merged(&mut merger).await;
+        peer.outlet(path, |outlet| outlet.unheard.heard());
+        plane.note_traffic(&peer, peerup_clock::now());
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Puts a packet to those before it, or writes them and then the packet.
+async fn take<D: Device + 'static>(plane: &Plane<D>, peer: &Peer, datagram: &[u8], merger: &mut Merger) {
+    let Some(body) = packet_in(datagram) else { return plane.shared.counters.skipped.add(1) };
+    plane.shared.counters.datagrams_received.add(1);
+    let table = plane.table();
+    let index = table.as_ref().and_then(|table| table.index_of(&peer.id));
+    let Some(packet) = inlet::admit(plane, peer, table.as_deref().zip(index), body) else { return };
+    let mergeable = plane.takes_merged(&packet);
+    if mergeable && merger.offer(&packet) {
+        return;
+    }
+    plane.write_merged(merger).await;
+    if !(mergeable && merger.offer(&packet)) {
+        plane.write(body).await;
     }
 }
 

@@ -169,15 +169,30 @@ async fn deliver_packet<D: Device + 'static>(
     route: Option<(&RoutingTable, PeerIndex)>,
     body: &[u8],
 ) {
-    let counters = &plane.shared.counters;
-    let Some((table, index)) = route else { return counters.dropped(DropReason::UnknownPeer) };
-    let Ok(packet) = IpPacket::parse(body) else { return counters.dropped(DropReason::Malformed) };
+    if admit(plane, peer, route, body).is_some() {
+        plane.write(body).await;
+    }
+}
+
+/// A packet that may come from this peer, counted whether it may or not.
+pub fn admit<'a, D: Device + 'static>(
+    plane: &Plane<D>,
+    peer: &Peer,
+    route: Option<(&RoutingTable, PeerIndex)>,
+    body: &'a [u8],
+) -> Option<IpPacket<'a>> {
+    let refused = |reason| {
+        plane.shared.counters.dropped(reason);
+        None
+    };
+    let Some((table, index)) = route else { return refused(DropReason::UnknownPeer) };
+    let Ok(packet) = IpPacket::parse(body) else { return refused(DropReason::Malformed) };
     if let Err(reason) = table.inbound(index, &packet) {
-        return counters.dropped(reason);
+        return refused(reason);
     }
     peer.counters.rx_packets.add(1);
     peer.counters.rx_bytes.add(body.len() as u64);
-    plane.write(body).await;
+    Some(packet)
 }
 
 /// The same for a super-packet. It goes into the kernel, so every field of its header is held against the packet.

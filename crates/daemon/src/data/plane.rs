@@ -12,8 +12,8 @@ use std::{
 
 use futures::FutureExt;
 use peerup_lane::{Form, PARKED_FOR};
-use peerup_packet::gso::SuperPacketView;
-use peerup_packet::{FlowKey, IpPacket, Unreachable, unreachable};
+use peerup_packet::gso::{Merged, Merger, SuperPacketView};
+use peerup_packet::{FlowKey, IpPacket, Unreachable, protocol, unreachable};
 use peerup_router::{DropReason, PeerIndex, RoutingTable};
 use peerup_swarm::{Datagrams, Stream};
 use peerup_tun::Device;
@@ -227,12 +227,34 @@ impl<D: Device + 'static> Plane<D> {
         // nothing is copied.
         let header = view.header().emit();
         let remade = (!frame.starts_with(&header)).then(|| [&header[..], view.packet().as_bytes()].concat());
-        let frame = remade.as_deref().unwrap_or(frame);
+        self.write_frame(&device, remade.as_deref().unwrap_or(frame)).await;
+    }
+
+    async fn write_frame(&self, device: &D, frame: &[u8]) {
         let written = match device.try_send(frame) {
             Err(busy) if busy.kind() == WouldBlock => device.send(frame).await,
             written => written,
         };
         self.count_refusal(written);
+    }
+
+    /// Whether the host takes packets like this one put together.
+    pub fn takes_merged(&self, packet: &IpPacket<'_>) -> bool {
+        let offload = self.attached.borrow().as_ref().and_then(|attached| attached.device.offload());
+        offload.is_some_and(|offload| offload.uso || packet.protocol() != protocol::UDP)
+    }
+
+    /// Hands the host what was put together, if anything was.
+    pub async fn write_merged(&self, merger: &mut Merger) {
+        match merger.finish() {
+            Merged::Nothing => return,
+            Merged::Packet(packet) => self.write(packet).await,
+            Merged::Frame(frame) => {
+                let Some(device) = self.device() else { return merger.clear() };
+                self.write_frame(&device, frame).await;
+            }
+        }
+        merger.clear();
     }
 
     async fn write_cut(&self, view: &SuperPacketView<'_>, mtu: usize) {

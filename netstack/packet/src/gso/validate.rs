@@ -15,8 +15,8 @@ pub const MAX_UDP_SEGMENTS: usize = 128;
 pub(super) const TCP_HEADER_LEN: usize = 20;
 pub(super) const UDP_HEADER_LEN: usize = 8;
 pub(super) const TCP_FLAGS_AT: usize = 13;
-const TCP_CHECKSUM_AT: usize = 16;
-const UDP_CHECKSUM_AT: usize = 6;
+pub(super) const TCP_CHECKSUM_AT: usize = 16;
+pub(super) const UDP_CHECKSUM_AT: usize = 6;
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;
 
@@ -198,6 +198,12 @@ fn check_header_len(hdr_len: u16, real: usize, len: usize) -> Result<(), GsoErro
     Err(GsoError::HeaderLength { hdr_len, real, len })
 }
 
+/// With a payload of half its headers, a segment is three times as long as its payload. TCP's smallest MSS (48 bytes
+/// with options on Linux) and any useful datagram are above.
+pub(super) fn is_worth_cutting(segment_size: usize, headers_len: usize) -> bool {
+    segment_size * 2 >= headers_len
+}
+
 fn check_segments(
     view: &SuperPacketView<'_>,
     header: &VirtioNetHeader,
@@ -207,10 +213,8 @@ fn check_segments(
     if payload == 0 {
         return Err(GsoError::NoPayload);
     }
-    // With a payload of half its headers, a segment is three times as long as its payload. TCP's smallest MSS
-    // (48 bytes with options on Linux) and any useful datagram are above.
     let gso_size = usize::from(header.gso_size);
-    if gso_size * 2 < headers_len {
+    if !is_worth_cutting(gso_size, headers_len) {
         return Err(GsoError::SegmentTooSmall { gso_size: header.gso_size, headers_len });
     }
     let datagrams = payload.div_ceil(gso_size);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use peerup_lab::clock;
 use peerup_lab::peerup::{JOINER, Pair};
+use peerup_lab::tools::links::Counters;
 use peerup_lab::tools::transfer::Bulk;
 
 use crate::rootless::bulk;
@@ -66,7 +67,7 @@ fn start(pair: &Pair) -> Bulk {
 }
 
 /// A transfer over one kind of path, which both ends still use when it is over.
-fn arrives_whole_over(name: &str, choice: &str, blocked: Blocked, path: (&str, &str)) {
+fn arrives_whole_over(name: &str, choice: &str, blocked: Blocked, path: (&str, &str)) -> Pair {
     let pair = pair(name, choice);
     block(&pair, blocked);
     pair.up().unwrap();
@@ -78,6 +79,7 @@ fn arrives_whole_over(name: &str, choice: &str, blocked: Blocked, path: (&str, &
     let megabytes = transfer.arrives_whole(PATIENCE).unwrap();
     assert_eq!((pair.a.class("b").as_str(), carrier(&pair).as_str()), path);
     println!("{megabytes} MB arrived whole over {class}, {expected}, vpn.carrier {choice}");
+    pair
 }
 
 #[test]
@@ -117,7 +119,11 @@ fn quic_connections(pair: &Pair) -> usize {
 
 #[test]
 fn a_transfer_arrives_whole_in_quic_datagrams() {
-    arrives_whole_over("whole-datagrams", "datagram", Blocked::Nothing, ("direct", "tcp-stream"));
+    let pair = arrives_whole_over("whole-datagrams", "datagram", Blocked::Nothing, ("direct", "tcp-stream"));
+    // The host gets what came one by one put together: a datagram holds less than 1,500 bytes.
+    let got = Counters::of(pair.b.host(), "peerup0").unwrap();
+    println!("{} bytes to the host in {} packets", got.rx_bytes, got.rx_packets);
+    assert!(got.rx_bytes / got.rx_packets > 3000, "{got:?}");
 }
 
 #[test]
