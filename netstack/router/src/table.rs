@@ -16,12 +16,13 @@ use crate::prefixes::Prefixes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerIndex(
     /// One more than the index, so that "no peer" takes no room in a table.
-    NonZero<u32>,
+    NonZero<u16>,
 );
 
 impl PeerIndex {
     pub(crate) const fn new(index: u32) -> Self {
-        Self(NonZero::new(index + 1).expect("a table has at most a few thousand peers"))
+        assert!(index < u16::MAX as u32, "a table has at most a few thousand peers");
+        Self(NonZero::new(index as u16 + 1).expect("one more than an index is not zero"))
     }
 
     pub fn as_usize(self) -> usize {
@@ -49,9 +50,16 @@ pub struct OverlayRange {
 
 impl OverlayRange {
     pub fn contains(&self, addr: IpAddr) -> bool {
+        // Each lookup asks this; `ipnet` compares addresses piece by piece.
         match addr {
-            IpAddr::V4(v4) => self.v4.contains(&v4),
-            IpAddr::V6(v6) => self.v6.contains(&v6),
+            IpAddr::V4(v4) => {
+                let differing = v4.to_bits() ^ self.v4.addr().to_bits();
+                differing.leading_zeros() >= self.v4.prefix_len().into()
+            }
+            IpAddr::V6(v6) => {
+                let differing = v6.to_bits() ^ self.v6.addr().to_bits();
+                differing.leading_zeros() >= self.v6.prefix_len().into()
+            }
         }
     }
 
