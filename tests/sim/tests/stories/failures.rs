@@ -140,3 +140,39 @@ fn a_removed_key_ends_the_connection_and_a_key_that_comes_back_is_dialed() {
         pair.until_connected(30 * SECOND);
     });
 }
+
+/// A bad moment on the radio.
+#[test]
+fn a_direct_path_that_was_silent_for_some_seconds_is_used_again_without_a_new_connection() {
+    with_seeds(0..8, |seed| {
+        let mut pair = Pair::direct(seed);
+        let (a, b) = (pair.a, pair.b);
+        pair.traffic(SECOND / 10, 2 * MINUTE);
+        pair.world.run(20 * SECOND);
+        let opened = |pair: &Pair| [pair.world.opened(a), pair.world.opened(b)];
+        let before = opened(&pair);
+        pair.world.cut(a, b);
+        pair.until_relayed(5 * SECOND);
+        pair.world.heal(a, b);
+        pair.until_direct(30 * SECOND);
+        assert_eq!(opened(&pair), before);
+    });
+}
+
+/// The silence of the old path alone would tell later.
+#[test]
+fn packets_take_no_path_of_an_earlier_start_of_the_peer_once_a_new_one_is_there() {
+    let took = |seed| {
+        let mut pair = Pair::direct(seed);
+        let (a, b) = (pair.a, pair.b);
+        pair.traffic(SECOND / 20, MINUTE);
+        pair.world.run(5 * SECOND);
+        pair.world.stop(b, Stop::PowerCut);
+        pair.world.start(b);
+        let restarted = pair.world.now();
+        pair.world.until("packets pass", 10 * SECOND, |world| world.newest(a, b) > Some(restarted))
+    };
+    let mut times: Vec<_> = (0..9).map(took).collect();
+    times.sort();
+    assert!(times[4] <= SECOND / 2, "{times:?}");
+}
