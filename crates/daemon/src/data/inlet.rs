@@ -28,6 +28,9 @@ use super::{
 const CONTROL_BURST: f64 = 32.0;
 const CONTROL_PER_SECOND: f64 = 4.0;
 
+/// Bytes handled before other tasks get their turn: a transfer may have megabytes ready, and a datagram beside it waits.
+const TURN: usize = 512 * 1024;
+
 /// The largest MTU that a configuration may set: no honest peer has longer segments.
 const MAX_SEGMENT: usize = 9000;
 
@@ -77,13 +80,19 @@ pub async fn run<D: Device + 'static, R: AsyncRead + Unpin>(
     let mut deframer = Deframer::default();
     let mut allowance = Allowance::new(peerup_clock::now());
     let mut numbering = Numbering::default();
+    let mut handled = 0;
     loop {
+        if handled >= TURN {
+            handled = 0;
+            tokio::task::yield_now().await;
+        }
         let read = match stream.read(deframer.space()).await {
             Ok(0) if deframer.finish().is_err() => return InletError::Truncated,
             Ok(0) => return InletError::Closed,
             Ok(read) => read,
             Err(error) => return error.into(),
         };
+        handled += read;
         counters.reads.add(1);
         peer.outlet(path, |outlet| outlet.unheard.heard());
         let packets = peer.counters.rx_packets.get();
