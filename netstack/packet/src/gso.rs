@@ -19,6 +19,7 @@
 //! say of VXLAN over the tunnel. [`complete_checksum`] turns it into an ordinary packet.
 
 mod checksum;
+mod fields;
 mod header;
 mod merge;
 mod split;

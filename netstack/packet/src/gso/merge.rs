@@ -8,10 +8,14 @@
 
 use std::net::IpAddr;
 
-use super::header::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
-use super::validate::{
-    TCP_CHECKSUM_AT, TCP_FLAGS_AT, TCP_HEADER_LEN, UDP_CHECKSUM_AT, UDP_HEADER_LEN, is_worth_cutting,
+use super::fields::{
+    TCP_ACK, TCP_ACKNOWLEDGMENT_AT, TCP_CHECKSUM_AT, TCP_FLAGS_AT, TCP_HEADER_LEN, TCP_PSH, TCP_SEQUENCE_AT,
+    TCP_URGENT_AT, TCP_WINDOW_AT, UDP_CHECKSUM_AT, UDP_HEADER_LEN, UDP_LENGTH_AT, V4_ADDRESSES_AT,
+    V4_CHECKSUM_AT, V4_FLAGS_AT, V4_HEADER_LEN, V4_IDENTIFICATION_AT, V4_TOTAL_LENGTH_AT, V6_HEADER_LEN,
+    V6_NEXT_HEADER_AT, V6_PAYLOAD_LENGTH_AT, get, get_long, put,
 };
+use super::header::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
+use super::validate::is_worth_cutting;
 use crate::checksum;
 use crate::packet::{IpPacket, protocol};
 
@@ -20,12 +24,7 @@ const MAX_DATAGRAMS: usize = 64;
 /// What the length field of an IP header can say.
 const MAX_PACKET: usize = u16::MAX as usize;
 
-const V4_HEADER_LEN: usize = 20;
-const V6_HEADER_LEN: usize = 40;
-const V4_FLAGS_AT: usize = 6;
-const V4_DONT_FRAGMENT: u8 = 0x40;
-const TCP_ACK: u8 = 0x10;
-const TCP_PSH: u8 = 0x08;
+const DONT_FRAGMENT: u8 = 0x40;
 
 /// Consecutive packets of one flow, as one.
 #[derive(Debug, Default)]
@@ -115,24 +114,27 @@ impl Merger {
         let at = shape.transport_at;
         let same_ip = match shape.is_v4() {
             true => {
-                let counts_up = get(next, 4) == get(there, 4).wrapping_add(self.packets as u16);
-                let free = next[V4_FLAGS_AT] & V4_DONT_FRAGMENT != 0;
-                same(0, 2) && (free || counts_up) && same(V4_FLAGS_AT, 10) && same(12, V4_HEADER_LEN)
+                let [first, next_one] = [there, next].map(|packet| get(packet, V4_IDENTIFICATION_AT));
+                let counts_up = next_one == first.wrapping_add(self.packets as u16);
+                let free = next[V4_FLAGS_AT] & DONT_FRAGMENT != 0;
+                same(0, V4_TOTAL_LENGTH_AT)
+                    && (free || counts_up)
+                    && same(V4_FLAGS_AT, V4_CHECKSUM_AT)
+                    && same(V4_ADDRESSES_AT, V4_HEADER_LEN)
             }
-            false => same(0, 4) && same(6, V6_HEADER_LEN),
+            false => same(0, V6_PAYLOAD_LENGTH_AT) && same(V6_NEXT_HEADER_AT, V6_HEADER_LEN),
         };
-        let same_ports = same(at, at + 4);
         if shape.is_udp() {
-            return same_ip && same_ports;
+            return same_ip && same(at, at + UDP_LENGTH_AT);
         }
-        let sequence = |packet: &[u8]| u32::from(get(packet, at + 4)) << 16 | u32::from(get(packet, at + 6));
+        let [first, next_one] = [there, next].map(|packet| get_long(packet, at + TCP_SEQUENCE_AT));
         let sent = there.len() - shape.headers_len;
         same_ip
-            && same_ports
-            && sequence(next) == sequence(there).wrapping_add(sent as u32)
-            && same(at + 8, at + TCP_FLAGS_AT)
-            && same(at + TCP_FLAGS_AT + 1, at + TCP_CHECKSUM_AT)
-            && same(at + TCP_CHECKSUM_AT + 2, shape.headers_len)
+            && same(at, at + TCP_SEQUENCE_AT)
+            && next_one == first.wrapping_add(sent as u32)
+            && same(at + TCP_ACKNOWLEDGMENT_AT, at + TCP_FLAGS_AT)
+            && same(at + TCP_WINDOW_AT, at + TCP_CHECKSUM_AT)
+            && same(at + TCP_URGENT_AT, shape.headers_len)
     }
 
     /// What is there, ready to be written. Nothing is added to it before [`Self::clear`].
@@ -169,16 +171,16 @@ impl Merger {
         front.copy_from_slice(&header.emit());
         let len = packet.len();
         if first.is_v4() {
-            put(packet, 2, len as u16);
-            put(packet, 10, 0);
+            put(packet, V4_TOTAL_LENGTH_AT, len as u16);
+            put(packet, V4_CHECKSUM_AT, 0);
             let sum = checksum::internet(&[&packet[..V4_HEADER_LEN]]);
-            put(packet, 10, sum);
+            put(packet, V4_CHECKSUM_AT, sum);
         } else {
-            put(packet, 4, (len - V6_HEADER_LEN) as u16);
+            put(packet, V6_PAYLOAD_LENGTH_AT, (len - V6_HEADER_LEN) as u16);
         }
         let transport_len = len - transport_at;
         if first.is_udp() {
-            put(packet, transport_at + 4, transport_len as u16);
+            put(packet, transport_at + UDP_LENGTH_AT, transport_len as u16);
         }
         let sum = checksum::pseudo_header(source, destination, protocol, transport_len);
         put(packet, transport_at + checksum_at, sum);
@@ -242,16 +244,8 @@ fn tcp_data(transport: &[u8]) -> Option<(usize, bool)> {
 /// The length of UDP's header. Without a checksum its sender asks for none at the other end either.
 fn udp_with_checksum(transport: &[u8]) -> Option<usize> {
     let header = transport.first_chunk::<UDP_HEADER_LEN>()?;
-    let whole = usize::from(get(header, 4)) == transport.len();
+    let whole = usize::from(get(header, UDP_LENGTH_AT)) == transport.len();
     (whole && get(header, UDP_CHECKSUM_AT) != 0).then_some(UDP_HEADER_LEN)
-}
-
-fn get(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn put(bytes: &mut [u8], at: usize, value: u16) {
-    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }
 
 #[cfg(test)]
@@ -354,9 +348,9 @@ mod tests {
         put(&mut packet, field, checksum::pseudo_header(source, destination, number, len));
         super::super::checksum::complete(&mut packet[transport_at..], field - transport_at);
         if source.is_ipv4() {
-            put(&mut packet, 10, 0);
+            put(&mut packet, V4_CHECKSUM_AT, 0);
             let sum = checksum::internet(&[&packet[..transport_at]]);
-            put(&mut packet, 10, sum);
+            put(&mut packet, V4_CHECKSUM_AT, sum);
         }
         Some(packet)
     }

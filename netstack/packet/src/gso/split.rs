@@ -5,21 +5,12 @@
 //! sequence number advances, FIN and PSH belong to the last segment, CWR to the first.
 
 use super::checksum::complete;
-use super::validate::{Segmentation, SuperPacketView, TCP_FLAGS_AT};
+use super::fields::{
+    TCP_CWR, TCP_FIN, TCP_FLAGS_AT, TCP_PSH, TCP_SEQUENCE_AT, UDP_LENGTH_AT, V4_CHECKSUM_AT,
+    V4_IDENTIFICATION_AT, V4_TOTAL_LENGTH_AT, V6_HEADER_LEN, V6_PAYLOAD_LENGTH_AT, get, get_long, put,
+};
+use super::validate::{Segmentation, SuperPacketView};
 use crate::checksum;
-
-const TCP_FIN: u8 = 0x01;
-const TCP_PSH: u8 = 0x08;
-const TCP_CWR: u8 = 0x80;
-
-const TCP_SEQUENCE_AT: usize = 4;
-const UDP_LENGTH_AT: usize = 4;
-
-const V4_TOTAL_LENGTH_AT: usize = 2;
-const V4_IDENTIFICATION_AT: usize = 4;
-const V4_CHECKSUM_AT: usize = 10;
-const V6_PAYLOAD_LENGTH_AT: usize = 4;
-const V6_HEADER_LEN: usize = 40;
 
 /// A packet cannot be made to fit: it is no TCP stream that could be cut smaller. Its sender has to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -159,8 +150,7 @@ fn finish_v4(ip: &mut [u8], ip_len: usize, index: usize) {
 }
 
 fn finish_tcp(tcp: &mut [u8], offset: usize, last: bool) {
-    let high = u32::from(get(tcp, TCP_SEQUENCE_AT)) << 16;
-    let sequence = (high | u32::from(get(tcp, TCP_SEQUENCE_AT + 2))).wrapping_add(offset as u32);
+    let sequence = get_long(tcp, TCP_SEQUENCE_AT).wrapping_add(offset as u32);
     tcp[TCP_SEQUENCE_AT..TCP_SEQUENCE_AT + 4].copy_from_slice(&sequence.to_be_bytes());
     if !last {
         tcp[TCP_FLAGS_AT] &= !(TCP_FIN | TCP_PSH);
@@ -170,16 +160,9 @@ fn finish_tcp(tcp: &mut [u8], offset: usize, last: bool) {
     }
 }
 
-fn get(bytes: &[u8], at: usize) -> u16 {
-    u16::from_be_bytes([bytes[at], bytes[at + 1]])
-}
-
-fn put(bytes: &mut [u8], at: usize, value: u16) {
-    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::fields::TCP_ACK;
     use super::super::testing::*;
     use super::super::{VirtioNetHeader, validate};
     use super::*;
@@ -194,8 +177,6 @@ mod tests {
         assert_eq!(count, segments.len());
         Ok(segments)
     }
-
-    const TCP_ACK: u8 = 0x10;
 
     #[test]
     fn a_super_packet_becomes_segments_of_the_size_its_header_names() {

@@ -4,6 +4,9 @@
 //! and a header that says otherwise is refused. What is accepted cannot amplify: segments that consist mostly of
 //! repeated headers are refused too.
 
+use super::fields::{
+    TCP_CHECKSUM_AT, TCP_FLAGS_AT, TCP_HEADER_LEN, TCP_RST, TCP_SYN, UDP_CHECKSUM_AT, UDP_HEADER_LEN,
+};
 use super::header::{
     DATA_VALID, GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VirtioNetHeader,
 };
@@ -11,14 +14,6 @@ use crate::packet::{IpPacket, PacketError, protocol};
 
 /// Datagrams that kernels accept in one packet (`UDP_MAX_SEGMENTS`). Those before Linux 6.9 take half as many.
 pub const MAX_UDP_SEGMENTS: usize = 128;
-
-pub(super) const TCP_HEADER_LEN: usize = 20;
-pub(super) const UDP_HEADER_LEN: usize = 8;
-pub(super) const TCP_FLAGS_AT: usize = 13;
-pub(super) const TCP_CHECKSUM_AT: usize = 16;
-pub(super) const UDP_CHECKSUM_AT: usize = 6;
-const TCP_SYN: u8 = 0x02;
-const TCP_RST: u8 = 0x04;
 
 /// How a packet is to be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
