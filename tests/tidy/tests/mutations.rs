@@ -20,6 +20,9 @@ fn every_planted_bug_replaces_lines_that_are_there() {
 /// What a patch replaces and is not there exactly once.
 fn missing(tree: &Tree, patch: &str) -> Vec<String> {
     let mut missing = Vec::new();
+    if !patch.contains("\n@@") || !patch.contains("--- a/") {
+        missing.push("it changes nothing".to_owned());
+    }
     for file in patch.split("--- a/").skip(1) {
         let path = file.lines().next().unwrap_or_default();
         let text = tree.text(path).unwrap_or_default();

@@ -90,9 +90,11 @@ pub async fn receive<D: Device + 'static>(
     while let Ok(mut datagram) = datagrams.receive().await {
         // Of those that are there already, consecutive ones of a flow are written as one.
         let mut merger = Merger::default();
-        for handled in 1.. {
+        let (mut handled, mut packets) = (0, false);
+        loop {
             counters.reads.add(1);
-            take(&plane, &peer, &datagram, &mut merger).await;
+            handled += 1;
+            packets |= take(&plane, &peer, &datagram, &mut merger).await;
             if handled == BATCH {
                 break;
             }
@@ -104,26 +106,38 @@ pub async fn receive<D: Device + 'static>(
         }
         plane.write_merged(&mut merger).await;
         peer.outlet(path, |outlet| outlet.unheard.heard());
-        plane.note_traffic(&peer, peerup_clock::now());
-        tokio::task::yield_now().await;
+        if packets {
+            plane.note_traffic(&peer, peerup_clock::now());
+        }
+        if handled == BATCH {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
-/// Puts a packet to those before it, or writes them and then the packet.
-async fn take<D: Device + 'static>(plane: &Plane<D>, peer: &Peer, datagram: &[u8], merger: &mut Merger) {
-    let Some(body) = packet_in(datagram) else { return plane.shared.counters.skipped.add(1) };
+/// Puts a packet to those before it, or writes them and then the packet. `false`: it is no packet.
+async fn take<D: Device + 'static>(
+    plane: &Plane<D>,
+    peer: &Peer,
+    datagram: &[u8],
+    merger: &mut Merger,
+) -> bool {
+    let Some(body) = packet_in(datagram) else {
+        plane.shared.counters.skipped.add(1);
+        return false;
+    };
     plane.shared.counters.datagrams_received.add(1);
     let table = plane.table();
     let index = table.as_ref().and_then(|table| table.index_of(&peer.id));
-    let Some(packet) = inlet::admit(plane, peer, table.as_deref().zip(index), body) else { return };
+    let Some(packet) = inlet::admit(plane, peer, table.as_deref().zip(index), body) else { return true };
     let mergeable = plane.takes_merged(&packet);
-    if mergeable && merger.offer(&packet) {
-        return;
-    }
-    plane.write_merged(merger).await;
     if !(mergeable && merger.offer(&packet)) {
-        plane.write(body).await;
+        plane.write_merged(merger).await;
+        if !(mergeable && merger.offer(&packet)) {
+            plane.write(body).await;
+        }
     }
+    true
 }
 
 /// The packet of a datagram that is one whole packet frame.

@@ -12,11 +12,11 @@ use std::{
 
 use futures::FutureExt;
 use peerup_lane::{Form, PARKED_FOR};
-use peerup_packet::gso::{Merged, Merger, SuperPacketView};
+use peerup_packet::gso::{self, Merged, Merger, Segmentation, SuperPacketView, VirtioNetHeader};
 use peerup_packet::{FlowKey, IpPacket, Unreachable, protocol, unreachable};
 use peerup_router::{DropReason, PeerIndex, RoutingTable};
 use peerup_swarm::{Datagrams, Stream};
-use peerup_tun::Device;
+use peerup_tun::{Device, Offload};
 use peerup_types::{CarrierChoice, PathId, PeerId};
 use peerup_wire::{
     frame::{Probe, ProbeKind},
@@ -220,17 +220,16 @@ impl<D: Device + 'static> Plane<D> {
     /// arrived, `view` what was found in it.
     pub async fn write_super(&self, frame: &[u8], view: &SuperPacketView<'_>, mtu: usize) {
         let Some(device) = self.device() else { return };
-        if !device.has_vnet_header() {
+        // Kernels before Linux 6.2 take TCP whole and refuse datagrams put together.
+        let takes = |offload: Offload| offload.uso || view.segmentation() != Segmentation::Udp;
+        if !device.offload().is_some_and(takes) {
             return self.write_cut(view, mtu).await;
         }
         // The kernel gets the header that was made from the packet. An honest peer sends the same one, and then
         // nothing is copied.
         let header = view.header().emit();
         let remade = (!frame.starts_with(&header)).then(|| [&header[..], view.packet().as_bytes()].concat());
-        self.write_frame(&device, remade.as_deref().unwrap_or(frame)).await;
-    }
-
-    async fn write_frame(&self, device: &D, frame: &[u8]) {
+        let frame = remade.as_deref().unwrap_or(frame);
         let written = match device.try_send(frame) {
             Err(busy) if busy.kind() == WouldBlock => device.send(frame).await,
             written => written,
@@ -249,9 +248,15 @@ impl<D: Device + 'static> Plane<D> {
         match merger.finish() {
             Merged::Nothing => return,
             Merged::Packet(packet) => self.write(packet).await,
+            // Cut again, if it has to be, it is what came.
             Merged::Frame(frame) => {
-                let Some(device) = self.device() else { return merger.clear() };
-                self.write_frame(&device, frame).await;
+                let split = frame.split_first_chunk();
+                let parsed = split.map(|(header, packet)| (VirtioNetHeader::parse(header), packet));
+                if let Some(Ok(view)) =
+                    parsed.map(|(header, packet)| gso::validate(header, packet, usize::MAX))
+                {
+                    self.write_super(frame, &view, usize::MAX).await;
+                }
             }
         }
         merger.clear();

@@ -35,7 +35,8 @@ use crate::controller::{Controller, Done};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Between attempts to reach the inviter: a relay may still be opening its door.
 const RETRY: Duration = Duration::from_secs(2);
-/// For how long a relay that hangs up is asked again: it may not have read a code that was made a moment ago.
+/// A relay that hangs up within this time of the first hang-up is asked again: it may not have read a code that was made a
+/// moment ago.
 const RELAY_READS_WITHIN: Duration = Duration::from_secs(3);
 /// What the inviter gets to learn that we have read its answer.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);

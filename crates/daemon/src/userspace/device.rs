@@ -61,7 +61,8 @@ impl Device for Network {
     }
 
     fn offload(&self) -> Option<Offload> {
-        Some(Offload { uso: true })
+        // Sessions have devices of kernels that may not take it.
+        Some(Offload { uso: false })
     }
 
     fn name(&self) -> &str {

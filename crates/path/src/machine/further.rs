@@ -16,6 +16,8 @@ use crate::{action::Role, candidate::group, moment::Moment, schedule::Backoff};
 /// leads nowhere.
 const FIRST: Duration = Duration::from_secs(15);
 const CAP: Duration = Duration::from_secs(300);
+/// A second QUIC connection is dialed when the attempt to find TCP has had its time, or TCP would make it surplus at once.
+const SECOND_AFTER: Duration = Duration::from_secs(20);
 /// After a change of network: the addresses that come with it are mostly offered by then.
 const SOON: Duration = Duration::from_secs(2);
 /// The side with the larger peer ID leaves the attempt to the other one for this long.
@@ -23,6 +25,10 @@ const POLITENESS: Duration = Duration::from_secs(3);
 
 pub fn backoff() -> Backoff<Moment> {
     Backoff::new(FIRST, CAP)
+}
+
+pub fn second_backoff() -> Backoff<Moment> {
+    Backoff::new(SECOND_AFTER, CAP)
 }
 
 impl Machine {
@@ -67,12 +73,27 @@ impl Machine {
         let missing = |address: &&_| group(address).is_some_and(|group| self.is_missing(kind(group)));
         let known = self.direct.iter().filter(missing).cloned().collect();
         self.plan(known, Role::Dialer, now);
-        // By now TCP has had its time. If it comes about nevertheless, the second connection is a surplus one.
+        self.punch.anyway = true;
+        self.punch.hasten(now);
+    }
+
+    pub(super) fn tend_second(&mut self, now: Moment) {
+        if self.lacking_second().is_none() {
+            self.second.rest();
+        } else if self.second.due().is_none() {
+            self.second.hasten(now + SECOND_AFTER + self.politeness());
+        }
+    }
+
+    pub(super) fn second_due(&self) -> Option<Moment> {
+        self.second.due().filter(|_| self.idle_at.is_some())
+    }
+
+    pub(super) fn dial_second(&mut self, now: Moment) {
+        self.second.attempted(now, &mut self.dice);
         if let Some(address) = self.lacking_second().filter(|address| !self.is_under_way(address, now)) {
             self.dial(address, Role::Dialer, now);
         }
-        self.punch.anyway = true;
-        self.punch.hasten(now);
     }
 
     /// The peer asks for our addresses: its attempt is ours, too. It may have a reason of its own, so it is none to wait

@@ -79,6 +79,8 @@ pub struct Machine {
     standby: Backoff<Moment>,
     /// For a better family, or the other carrier, beside a direct path.
     further: Backoff<Moment>,
+    /// For a second QUIC connection where there is no TCP.
+    second: Backoff<Moment>,
     punch: Punching,
     /// When the peer falls idle; `None` while it is.
     idle_at: Option<Moment>,
@@ -112,6 +114,7 @@ impl Machine {
             connecting_until: None,
             standby: reach::standby_backoff(),
             further: further::backoff(),
+            second: further::second_backoff(),
             punch: Punching::default(),
             idle_at: None,
             dice: Dice::new(seed),
@@ -179,6 +182,7 @@ impl Machine {
         self.tend_standby(now);
         self.tend_further(now);
         self.announce(now);
+        self.tend_second(now);
     }
 
     fn timeout(&mut self, now: Moment) {
@@ -194,6 +198,9 @@ impl Machine {
         }
         if self.further_due().is_some_and(|due| due <= now) {
             self.look_further(now);
+        }
+        if self.second_due().is_some_and(|due| due <= now) {
+            self.dial_second(now);
         }
         if self.punch.backoff.is_due(now) {
             self.request_punch(now);
@@ -223,6 +230,7 @@ impl Machine {
             .chain(reach)
             .chain(self.standby_due())
             .chain(self.further_due())
+            .chain(self.second_due())
             .chain(self.punch.backoff.due())
             .chain(self.planned.iter().map(|planned| planned.at))
             .chain(twins)

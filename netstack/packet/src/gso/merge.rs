@@ -72,8 +72,15 @@ impl Merger {
     }
 
     fn begin(&mut self, packet: &IpPacket<'_>) -> bool {
-        let worth = |shape: &Shape| !shape.pushed && is_worth_cutting(shape.payload_len, shape.headers_len);
+        let worth = |shape: &Shape| {
+            !shape.pushed
+                && is_worth_cutting(shape.payload_len, shape.headers_len)
+                && packet.as_bytes().len() <= MAX_PACKET
+        };
         let Some(shape) = Shape::of(packet).filter(worth) else { return false };
+        if !shape.is_intact(packet) {
+            return false;
+        }
         self.frame.extend_from_slice(&[0; VIRTIO_NET_HEADER_LEN]);
         self.frame.extend_from_slice(packet.as_bytes());
         self.first = Some(shape);
@@ -86,7 +93,8 @@ impl Merger {
         let room = VIRTIO_NET_HEADER_LEN + MAX_PACKET - self.frame.len();
         let fits = |shape: &Shape| shape.payload_len <= room.min(first.payload_len);
         let Some(shape) = Shape::of(packet).filter(fits) else { return false };
-        if !self.continues(&first, packet.as_bytes(), &shape) {
+        // The sum comes last: of a packet that begins something else it is made there.
+        if !self.continues(&first, packet.as_bytes(), &shape) || !shape.is_intact(packet) {
             return false;
         }
         if self.packets == 1 {
@@ -194,34 +202,36 @@ impl Merger {
 }
 
 impl Shape {
-    /// `None` for what stays alone: other protocols, fragments, options and extension headers of IP, whatever TCP does
-    /// beside sending data, and what a checksum finds damaged, for it must not get a right one.
+    /// `None` for what stays alone: other protocols, fragments, options and extension headers of IP, and whatever TCP does
+    /// beside sending data.
     fn of(packet: &IpPacket<'_>) -> Option<Self> {
-        let (bytes, transport, transport_at) = (packet.as_bytes(), packet.payload(), packet.payload_at());
+        let (transport, transport_at) = (packet.payload(), packet.payload_at());
         let plain_ip = transport_at == if packet.is_ipv4() { V4_HEADER_LEN } else { V6_HEADER_LEN };
         if !plain_ip || packet.is_fragment() {
             return None;
         }
         let (header_len, pushed) = match packet.protocol() {
             protocol::TCP => tcp_data(transport)?,
-            protocol::UDP => (udp_with_checksum(transport)?, false),
+            protocol::UDP => (udp_data(transport)?, false),
             _ => return None,
         };
         let payload_len = transport.len().checked_sub(header_len).filter(|len| *len > 0)?;
         let (source, destination, protocol) = (packet.source(), packet.destination(), packet.protocol());
-        let pseudo = checksum::pseudo_header(source, destination, protocol, transport.len()).to_be_bytes();
-        let intact = checksum::internet(&[&pseudo, transport]) == 0
-            && (!packet.is_ipv4() || checksum::internet(&[&bytes[..V4_HEADER_LEN]]) == 0);
         let headers_len = transport_at + header_len;
-        intact.then_some(Self {
-            source,
-            destination,
-            protocol,
-            transport_at,
-            headers_len,
-            payload_len,
-            pushed,
-        })
+        Some(Self { source, destination, protocol, transport_at, headers_len, payload_len, pushed })
+    }
+
+    /// Whether the checksums are right, and of the two forms of zero the one that is made when the packet is cut again.
+    /// What is damaged must not get a right one.
+    fn is_intact(&self, packet: &IpPacket<'_>) -> bool {
+        let (bytes, transport) = (packet.as_bytes(), packet.payload());
+        let checksum_at = if self.is_udp() { UDP_CHECKSUM_AT } else { TCP_CHECKSUM_AT };
+        let pseudo = checksum::pseudo_header(self.source, self.destination, self.protocol, transport.len());
+        let header =
+            || get(bytes, V4_CHECKSUM_AT) != 0xffff && checksum::internet(&[&bytes[..V4_HEADER_LEN]]) == 0;
+        get(transport, checksum_at) != 0
+            && checksum::internet(&[&pseudo.to_be_bytes(), transport]) == 0
+            && (!self.is_v4() || header())
     }
 
     fn is_v4(&self) -> bool {
@@ -241,11 +251,10 @@ fn tcp_data(transport: &[u8]) -> Option<(usize, bool)> {
     plain.then_some((len, flags & TCP_PSH != 0))
 }
 
-/// The length of UDP's header. Without a checksum its sender asks for none at the other end either.
-fn udp_with_checksum(transport: &[u8]) -> Option<usize> {
+/// The length of UDP's header, if it announces what is there.
+fn udp_data(transport: &[u8]) -> Option<usize> {
     let header = transport.first_chunk::<UDP_HEADER_LEN>()?;
-    let whole = usize::from(get(header, UDP_LENGTH_AT)) == transport.len();
-    (whole && get(header, UDP_CHECKSUM_AT) != 0).then_some(UDP_HEADER_LEN)
+    (usize::from(get(header, UDP_LENGTH_AT)) == transport.len()).then_some(UDP_HEADER_LEN)
 }
 
 #[cfg(test)]
@@ -330,6 +339,22 @@ mod tests {
             assert_eq!(frames.len(), 2);
             assert_eq!(received(&frames), packets);
         }
+    }
+
+    #[test]
+    fn a_datagram_without_a_checksum_stays_alone() {
+        let (header, packet) = super_udp(false, &[7; 2400], 1200);
+        let mut packets = cut(&header, &packet);
+        packets.iter_mut().for_each(|packet| put(packet, 20 + UDP_CHECKSUM_AT, 0));
+        assert_eq!(written(&packets).len(), 2);
+        assert_eq!(received(&written(&packets)), packets);
+    }
+
+    /// One that no datagram could carry.
+    #[test]
+    fn a_packet_longer_than_a_frame_of_several_may_be_stays_alone() {
+        let long = udp6(&vec![7; 65_535 - 8]);
+        assert!(long.len() > MAX_PACKET && written(&[long.clone(), long]).len() == 2);
     }
 
     /// Changes one byte and makes both checksums right again.

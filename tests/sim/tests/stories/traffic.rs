@@ -27,10 +27,7 @@ fn of_several_connections_of_one_kind_one_is_left() {
             assert_eq!([pair.world.carriers(a, b).1, pair.world.carriers(b, a).1], [Some(QuicStream); 2]);
         }
         for host in [pair.a, pair.b] {
-            let kinds = pair.world.kinds_of_paths(host);
-            let mut unique = kinds.clone();
-            unique.dedup();
-            assert_eq!(kinds, unique);
+            assert_unique(pair.world.kinds_of_paths(host));
         }
     });
 }
@@ -46,7 +43,36 @@ fn of_circuits_that_both_sides_opened_at_once_one_is_left() {
             pair.world.run(SECOND / 5);
             assert!(pair.world.is_relayed(a, b) && pair.world.is_relayed(b, a));
         }
+        for host in [a, b] {
+            assert_unique(pair.world.kinds_of_paths(host));
+        }
     });
+}
+
+/// A middlebox that lets TCP pass for ten seconds, and then not for half a minute.
+#[test]
+fn tcp_that_comes_and_goes_brings_no_second_quic_connection_each_time() {
+    with_seeds(0..4, |seed| {
+        let mut pair = Pair::direct(seed);
+        let (a, b, site) = (pair.a, pair.b, pair.world.site(pair.b));
+        pair.traffic(SECOND / 10, 11 * MINUTE);
+        let before = pair.world.opened(a);
+        for _ in 0..15 {
+            pair.world.set_tcp(site, false);
+            pair.world.run(30 * SECOND);
+            pair.world.set_tcp(site, true);
+            pair.world.run(10 * SECOND);
+        }
+        // One of TCP each time, and one of QUIC at most every other time.
+        let opened = pair.world.opened(a) - before;
+        assert!(opened <= 15 + 8 && pair.world.is_direct(a, b), "{opened}");
+    });
+}
+
+fn assert_unique(kinds: Vec<impl PartialEq + Clone + std::fmt::Debug>) {
+    let mut unique = kinds.clone();
+    unique.dedup();
+    assert_eq!(kinds, unique);
 }
 
 #[test]
@@ -94,7 +120,7 @@ fn where_no_tcp_passes_a_second_quic_connection_stands_beside_the_first_until_tc
         let mut pair = Pair::behind(seed, NatConfig::HOME, NatConfig::SHIFTING);
         let (a, b, site) = (pair.a, pair.b, pair.world.site(pair.b));
         pair.world.set_tcp(site, false);
-        pair.traffic(SECOND / 5, 12 * MINUTE);
+        pair.traffic(SECOND / 5, 50 * MINUTE);
         let two_of_quic = |world: &World| {
             [(a, b), (b, a)].into_iter().all(|(from, to)| {
                 world.carriers(from, to) == (Some(QuicStream), Some(QuicStream))
@@ -106,6 +132,12 @@ fn where_no_tcp_passes_a_second_quic_connection_stands_beside_the_first_until_tc
         pair.world.run(SECOND);
         pair.world.start(b);
         pair.world.until("two QUIC connections again", 2 * MINUTE, two_of_quic);
+        // The wait for TCP has grown by now, and this is another one.
+        pair.world.run(30 * MINUTE);
+        pair.world.stop(b, Stop::Kill);
+        pair.world.run(SECOND);
+        pair.world.start(b);
+        pair.world.until("two QUIC connections once more", 40 * SECOND, two_of_quic);
         pair.world.run(MINUTE);
         let direct = |world: &World, host| {
             let kinds = world.kinds_of_paths(host);
