@@ -9,7 +9,7 @@ use peerup_types::{OverlayAddrs, PeerId};
 
 use crate::build::Builder;
 use crate::drops::DropReason;
-use crate::prefixes::Prefixes;
+use crate::prefixes::{Number, Prefixes};
 
 /// A peer's place in one table. Every table numbers anew: whoever keeps one across a change of tables asks
 /// [`RoutingTable::index_of`] again.
@@ -52,14 +52,8 @@ impl OverlayRange {
     pub fn contains(&self, addr: IpAddr) -> bool {
         // Each lookup asks this; `ipnet` compares addresses piece by piece.
         match addr {
-            IpAddr::V4(v4) => {
-                let differing = v4.to_bits() ^ self.v4.addr().to_bits();
-                differing.leading_zeros() >= self.v4.prefix_len().into()
-            }
-            IpAddr::V6(v6) => {
-                let differing = v6.to_bits() ^ self.v6.addr().to_bits();
-                differing.leading_zeros() >= self.v6.prefix_len().into()
-            }
+            IpAddr::V4(v4) => v4.to_bits().shares(self.v4.addr().to_bits(), self.v4.prefix_len()),
+            IpAddr::V6(v6) => v6.to_bits().shares(self.v6.addr().to_bits(), self.v6.prefix_len()),
         }
     }
 

@@ -16,7 +16,7 @@ use peerup_packet::gso::{self, Merged, Merger, Segmentation, SuperPacketView, Vi
 use peerup_packet::{FlowKey, IpPacket, Unreachable, protocol, unreachable};
 use peerup_router::{DropReason, PeerIndex, RoutingTable};
 use peerup_swarm::{Datagrams, Stream};
-use peerup_tun::{Device, Offload};
+use peerup_tun::Device;
 use peerup_types::{CarrierChoice, PathId, PeerId};
 use peerup_wire::{
     frame::{Probe, ProbeKind},
@@ -58,6 +58,11 @@ struct Attached<D> {
 /// A panic in one task costs that stream or device, is reported, and is counted by the panic hook.
 async fn guarded<T>(task: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(task).catch_unwind().await.map_err(|_| "the task panicked".to_owned())
+}
+
+/// Whether a device takes super-packets: kernels before Linux 6.2 take TCP whole and refuse datagrams put together.
+fn takes_whole(device: &impl Device, udp: bool) -> bool {
+    device.offload().is_some_and(|offload| offload.uso || !udp)
 }
 
 pub struct Plane<D> {
@@ -220,9 +225,7 @@ impl<D: Device + 'static> Plane<D> {
     /// arrived, `view` what was found in it.
     pub async fn write_super(&self, frame: &[u8], view: &SuperPacketView<'_>, mtu: usize) {
         let Some(device) = self.device() else { return };
-        // Kernels before Linux 6.2 take TCP whole and refuse datagrams put together.
-        let takes = |offload: Offload| offload.uso || view.segmentation() != Segmentation::Udp;
-        if !device.offload().is_some_and(takes) {
+        if !takes_whole(&*device, view.segmentation() == Segmentation::Udp) {
             return self.write_cut(view, mtu).await;
         }
         // The kernel gets the header that was made from the packet. An honest peer sends the same one, and then
@@ -239,8 +242,8 @@ impl<D: Device + 'static> Plane<D> {
 
     /// Whether the host takes packets like this one put together.
     pub fn takes_merged(&self, packet: &IpPacket<'_>) -> bool {
-        let offload = self.attached.borrow().as_ref().and_then(|attached| attached.device.offload());
-        offload.is_some_and(|offload| offload.uso || packet.protocol() != protocol::UDP)
+        let udp = packet.protocol() == protocol::UDP;
+        self.attached.borrow().as_ref().is_some_and(|attached| takes_whole(&*attached.device, udp))
     }
 
     /// Hands the host what was put together, if anything was.

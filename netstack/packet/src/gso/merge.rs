@@ -14,8 +14,8 @@ use super::fields::{
     V4_CHECKSUM_AT, V4_FLAGS_AT, V4_HEADER_LEN, V4_IDENTIFICATION_AT, V4_TOTAL_LENGTH_AT, V6_HEADER_LEN,
     V6_NEXT_HEADER_AT, V6_PAYLOAD_LENGTH_AT, get, get_long, put,
 };
-use super::header::{GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VIRTIO_NET_HEADER_LEN, VirtioNetHeader};
-use super::validate::is_worth_cutting;
+use super::header::VIRTIO_NET_HEADER_LEN;
+use super::validate::{Segmentation, SuperPacketView, is_worth_cutting};
 use crate::checksum;
 use crate::packet::{IpPacket, protocol};
 
@@ -160,23 +160,8 @@ impl Merger {
 
     fn complete(&mut self, first: &Shape) {
         let Shape { source, destination, protocol, transport_at, headers_len, payload_len, .. } = *first;
-        let checksum_at = if first.is_udp() { UDP_CHECKSUM_AT } else { TCP_CHECKSUM_AT };
-        let gso_type = match (first.is_udp(), first.is_v4()) {
-            (true, _) => GSO_UDP_L4,
-            (false, true) => GSO_TCPV4,
-            (false, false) => GSO_TCPV6,
-        };
-        // All of these lie within one packet, whose length fits 16 bits.
-        let header = VirtioNetHeader {
-            flags: NEEDS_CSUM,
-            gso_type,
-            hdr_len: headers_len as u16,
-            gso_size: payload_len as u16,
-            csum_start: transport_at as u16,
-            csum_offset: checksum_at as u16,
-        };
+        let checksum_at = first.checksum_at();
         let (front, packet) = self.frame.split_at_mut(VIRTIO_NET_HEADER_LEN);
-        front.copy_from_slice(&header.emit());
         let len = packet.len();
         if first.is_v4() {
             put(packet, V4_TOTAL_LENGTH_AT, len as u16);
@@ -192,6 +177,15 @@ impl Merger {
         }
         let sum = checksum::pseudo_header(source, destination, protocol, transport_len);
         put(packet, transport_at + checksum_at, sum);
+        let view = SuperPacketView {
+            packet: IpPacket::parse(packet).expect("with its length corrected it is a packet again"),
+            segmentation: if first.is_udp() { Segmentation::Udp } else { Segmentation::Tcp },
+            checksum_at: Some(checksum_at),
+            headers_len,
+            segment_size: payload_len,
+            ecn: false,
+        };
+        front.copy_from_slice(&view.header().emit());
     }
 
     pub fn clear(&mut self) {
@@ -225,11 +219,10 @@ impl Shape {
     /// What is damaged must not get a right one.
     fn is_intact(&self, packet: &IpPacket<'_>) -> bool {
         let (bytes, transport) = (packet.as_bytes(), packet.payload());
-        let checksum_at = if self.is_udp() { UDP_CHECKSUM_AT } else { TCP_CHECKSUM_AT };
         let pseudo = checksum::pseudo_header(self.source, self.destination, self.protocol, transport.len());
         let header =
             || get(bytes, V4_CHECKSUM_AT) != 0xffff && checksum::internet(&[&bytes[..V4_HEADER_LEN]]) == 0;
-        get(transport, checksum_at) != 0
+        get(transport, self.checksum_at()) != 0
             && checksum::internet(&[&pseudo.to_be_bytes(), transport]) == 0
             && (!self.is_v4() || header())
     }
@@ -240,6 +233,11 @@ impl Shape {
 
     fn is_udp(&self) -> bool {
         self.protocol == protocol::UDP
+    }
+
+    /// Relative to the transport header.
+    fn checksum_at(&self) -> usize {
+        if self.is_udp() { UDP_CHECKSUM_AT } else { TCP_CHECKSUM_AT }
     }
 }
 
@@ -260,7 +258,7 @@ fn udp_data(transport: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::super::testing::*;
-    use super::super::{Segmentation, validate};
+    use super::super::{VirtioNetHeader, validate};
     use super::*;
     use crate::fuzz::{cut, essence, received, written};
     use crate::testing::*;

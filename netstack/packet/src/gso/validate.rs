@@ -37,7 +37,7 @@ pub struct SuperPacketView<'a> {
     pub(super) headers_len: usize,
     /// Payload of each segment but the last. Of a packet that is not segmented: 0.
     pub(super) segment_size: usize,
-    ecn: bool,
+    pub(super) ecn: bool,
 }
 
 /// Why a super-packet is refused.

@@ -124,6 +124,13 @@ impl Node {
         self.status().and_then(|status| status.class(peer)).unwrap_or_default()
     }
 
+    /// Direct connections to peers over QUIC.
+    pub fn quic_connections(&self) -> Result<usize> {
+        let paths: serde_json::Value = serde_json::from_str(&self.peerup(["paths", "--json"])?.stdout)?;
+        let paths = paths.as_array().context("no list of paths")?.iter();
+        Ok(paths.filter(|path| path["path_type"] == "DIRECT" && path["transport"] == "quic").count())
+    }
+
     /// Waits until the path to a peer is of this class; says how long it took.
     pub fn wait_for_class(&self, peer: &str, class: &str, deadline: Duration) -> Result<Duration> {
         let what = format!("the path to {peer} is {class}");

@@ -101,20 +101,13 @@ fn where_no_tcp_passes_a_transfer_arrives_whole_beside_a_second_quic_connection(
     pair.wait_for_class("direct", CHANGE).unwrap();
     let a = pair.a.host();
     let pings = a.cmd("ping").args(["-i", "0.1", JOINER]).spawn().unwrap();
-    a.wait_until("two QUIC connections", CHANGE, || quic_connections(&pair) == 2).unwrap();
+    a.wait_until("two QUIC connections", CHANGE, || pair.a.quic_connections().unwrap() == 2).unwrap();
     let transfer = start(&pair);
     transfer.enough().unwrap();
     let megabytes = transfer.arrives_whole(PATIENCE).unwrap();
     assert!(pings.is_running() && carrier(&pair) == "quic-stream");
-    assert_eq!(quic_connections(&pair), 2);
+    assert_eq!(pair.a.quic_connections().unwrap(), 2);
     println!("{megabytes} MB arrived whole over QUIC beside a second connection");
-}
-
-/// Direct ones to the other host.
-fn quic_connections(pair: &Pair) -> usize {
-    let paths = pair.a.peerup(["paths", "--json"]).unwrap().stdout;
-    let paths: Vec<serde_json::Value> = serde_json::from_str(&paths).unwrap();
-    paths.iter().filter(|path| path["path_type"] == "DIRECT" && path["transport"] == "quic").count()
 }
 
 #[test]

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 use peerup_lab::peerup::{INVITER, JOINER, Node, PathView, Relay};
 use peerup_lab::{Host, Lab, Show};
-use serde_json::Value;
 
 use super::{A, B, Overlay, Subject};
 
@@ -71,16 +70,10 @@ impl Peerup {
             && match self.subject {
                 Subject::PeerupTcp => path.carrier == "tcp-stream",
                 // One for reliable frames, and one for datagrams.
-                Subject::PeerupQuic => path.carrier == "quic-stream" && self.quic_connections()? == 2,
-                Subject::Peerup | Subject::PeerupDatagram => self.quic_connections()? > 0,
+                Subject::PeerupQuic => path.carrier == "quic-stream" && self.a.quic_connections()? == 2,
+                Subject::Peerup | Subject::PeerupDatagram => self.a.quic_connections()? > 0,
                 _ => true,
             })
-    }
-
-    fn quic_connections(&self) -> Result<usize> {
-        let paths: Value = serde_json::from_str(&self.a.peerup(["paths", "--json"])?.stdout)?;
-        let paths = paths.as_array().context("no list of paths")?.iter();
-        Ok(paths.filter(|path| path["path_type"] == "DIRECT" && path["transport"] == "quic").count())
     }
 }
 
